@@ -1,0 +1,1 @@
+"""The doors: command line now; service and page stand on the same few objects."""
