@@ -9,9 +9,7 @@ import pytest
 def loaded_by(statement: str, candidates: list[str]) -> list[str]:
     """Which of the packages are loaded in a fresh interpreter after the statement."""
     code = f"import sys; {statement}; print(*(name for name in {candidates} if name in sys.modules))"
-    return subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
-    ).stdout.split()
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
 
 
 def test_import_ecgforge_is_light():

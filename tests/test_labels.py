@@ -82,9 +82,7 @@ def test_code_is_found_in_any_case_and_unknown_ones_are_answered_with_the_neares
         statement("CLBB")
 
 
-@given(
-    st.dictionaries(st.sampled_from(CODES), st.sampled_from([1.0, 0.5, 0.25, 0.1]), min_size=1, max_size=8)
-)
+@given(st.dictionaries(st.sampled_from(CODES), st.sampled_from([1.0, 0.5, 0.25, 0.1]), min_size=1, max_size=8))
 def test_parse_inverts_format(statements):
     parsed = parse_statements(format_statements(statements))
     assert parsed == statements

@@ -25,9 +25,7 @@ def random_eight(*shape: int) -> np.ndarray:
     return np.random.default_rng(5).normal(size=(*shape, 8, 40))
 
 
-@pytest.mark.parametrize(
-    "spelling", ["aVR", "avr", "AVR", "lead aVR", "LEAD_AVR", "MDC_ECG_LEAD_AVR", " aVR "]
-)
+@pytest.mark.parametrize("spelling", ["aVR", "avr", "AVR", "lead aVR", "LEAD_AVR", "MDC_ECG_LEAD_AVR", " aVR "])
 def test_spellings_of_a_lead(spelling):
     assert canonical_lead(spelling) == "aVR"
 

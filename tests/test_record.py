@@ -26,9 +26,7 @@ def test_signal_becomes_contiguous_float32_and_leads_standard_spelling():
 
 def test_lead_is_the_row_of_that_name_in_any_spelling():
     record = EcgRecord(signal(), rate=100.0)
-    assert all(
-        np.array_equal(record.lead(lead.lower()), record.signal[i]) for i, lead in enumerate(STANDARD_LEADS)
-    )
+    assert all(np.array_equal(record.lead(lead.lower()), record.signal[i]) for i, lead in enumerate(STANDARD_LEADS))
 
 
 def test_in_leads_reorders_by_name():

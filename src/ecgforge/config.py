@@ -131,9 +131,7 @@ def _read_literal(kind: Any, value: Any, place: _Place) -> Any:
     for option in options:
         if type(option) is type(value) and option == value:
             return option
-    raise place.error(
-        f"expected {_expected(kind)}, got {_shown(value)}{_suggest(str(value), map(str, options))}"
-    )
+    raise place.error(f"expected {_expected(kind)}, got {_shown(value)}{_suggest(str(value), map(str, options))}")
 
 
 def _read_tuple(kind: Any, value: Any, place: _Place) -> tuple[Any, ...]:
@@ -145,8 +143,7 @@ def _read_tuple(kind: Any, value: Any, place: _Place) -> tuple[Any, ...]:
     if len(kinds) != len(value):
         raise place.error(f"expected {_expected(kind)}, got {len(value)} values: {_shown(value)}")
     return tuple(
-        _read_value(kind, item, place.item(i))
-        for i, (kind, item) in enumerate(zip(kinds, value, strict=True))
+        _read_value(kind, item, place.item(i)) for i, (kind, item) in enumerate(zip(kinds, value, strict=True))
     )
 
 

@@ -192,5 +192,7 @@ def vocabulary(name: str = "all") -> LabelVocabulary:
     elif name == "superdiagnostic":
         labels = sorted({entry.superclass for entry in known if entry.superclass})
     else:
-        raise LabelError(f"expected a label set out of {', '.join(LABEL_SETS)}, got {name!r}{_suggest(name, LABEL_SETS)}")
+        raise LabelError(
+            f"expected a label set out of {', '.join(LABEL_SETS)}, got {name!r}{_suggest(name, LABEL_SETS)}"
+        )
     return LabelVocabulary(name=name, labels=tuple(labels))

@@ -9,6 +9,7 @@ deterministic map from noise to signal that is easy to reason about.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +19,22 @@ from ecgforge.diffusion.schedule import CLEAN, NoiseLevel
 
 Noise = Callable[[], Tensor]
 Progress = Callable[[int, int], None]
+
+
+class Sampler(Protocol):
+    """What every entry of SAMPLERS can be called with."""
+
+    def __call__(
+        self,
+        denoise: Denoiser,
+        x: Tensor,
+        levels: Sequence[NoiseLevel],
+        *,
+        noise: Noise,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """The clean signal, reached from `x` through the levels; `noise` gives a fresh draw shaped like x."""
+        ...
 
 
 def ddpm(

@@ -12,12 +12,13 @@ Source: S4, Gu, Goel, Re 2022 (arXiv 2111.00396), Algorithm 1 and appendix C; S4
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ecgforge.errors import ConfigError
 
@@ -251,13 +252,15 @@ class DplrKernel(nn.Module):
             ConfigError: the length is above the one the layer was made for.
         """
         if length > self.length:
-            raise ConfigError(f"expected at most {self.length} samples, the length this S4 layer was made for, got {length}")
+            raise ConfigError(
+                f"expected at most {self.length} samples, the length this S4 layer was made for, got {length}"
+            )
         weights = self.C.permute(1, 0, 3, 2).flatten(2)  # (H, c, [real N/2, imaginary N/2])
         return torch.bmm(weights, self.basis()[:, :, :length]).transpose(0, 1)
 
     def _load_from_state_dict(self, *args: object) -> None:
         self._basis = None
-        super()._load_from_state_dict(*args)  # type: ignore[arg-type]
+        super()._load_from_state_dict(*args)
 
 
 # --------------------------------------------------------------------------------------------- S4D
@@ -335,6 +338,7 @@ class _LongConvolution(torch.autograd.Function):
         return torch.fft.irfft(u_f * kernel_f, n=fft_length)[..., : u.shape[-1]]
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         u_f, kernel_f = ctx.saved_tensors
         grad_f = torch.fft.rfft(grads[0].contiguous(), n=ctx.fft_length)
@@ -345,7 +349,7 @@ class _LongConvolution(torch.autograd.Function):
 
 def convolve(u: Float[Tensor, "B H L"], kernel: Float[Tensor, "H n"]) -> Float[Tensor, "B H L"]:
     """Convolution of every record with a two-sided kernel (see two_sided_kernel), O(L log L)."""
-    return cast(Tensor, _LongConvolution.apply(u, kernel))
+    return _LongConvolution.apply(u, kernel)  # type: ignore[no-untyped-call]
 
 
 def convolve_directly(
@@ -395,13 +399,15 @@ class S4Layer(nn.Module):
         return two_sided_kernel(self.kernel(length), self.D, fft_length=2 * length)
 
     def _convolve(self, u: Float[Tensor, "B H L"]) -> Float[Tensor, "B H L"]:
-        length = u.shape[-1]
-        if self._kept_spectra is None:
-            return convolve(u, self.two_sided_kernel(length))
-        if length not in self._kept_spectra:
-            self._kept_spectra[length] = torch.fft.rfft(self.two_sided_kernel(length))
-        spectrum = self._kept_spectra[length]
-        return torch.fft.irfft(torch.fft.rfft(u, n=2 * length) * spectrum, n=2 * length)[..., :length]
+        # Kernels of a thousand taps need float32, and CUDA has no FFT in bfloat16: no autocast in here.
+        with torch.autocast(u.device.type, enabled=False):
+            u, length = u.to(self.D.dtype), u.shape[-1]
+            if self._kept_spectra is None:
+                return convolve(u, self.two_sided_kernel(length))
+            if length not in self._kept_spectra:
+                self._kept_spectra[length] = torch.fft.rfft(self.two_sided_kernel(length))
+            spectrum = self._kept_spectra[length]
+            return torch.fft.irfft(torch.fft.rfft(u, n=2 * length) * spectrum, n=2 * length)[..., :length]
 
     def forward(self, x: Float[Tensor, "B L H"]) -> Float[Tensor, "B L H"]:
         """One layer; any length up to the one it was made for."""

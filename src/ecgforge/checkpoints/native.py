@@ -1,0 +1,172 @@
+"""The model folder: `model.safetensors` (weights) and `config.json` (everything needed to use them).
+
+The configuration names the network, schedule, statements, leads and rate, so that a model can be used without
+the code that trained it and a mismatch is noticed. It holds the checksum of the weights and is written last.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ecgforge import config as configuration
+from ecgforge.diffusion.schedule import LinearSchedule
+from ecgforge.errors import CheckpointError
+from ecgforge.labels import LabelVocabulary
+from ecgforge.models import NETWORKS
+from ecgforge.models.sssd import SssdConfig, SssdEcg
+
+FORMAT_VERSION = 1
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What a model is.
+
+    Attributes:
+        name: Of the preset or checkpoint it came from.
+        network_kind: Key of models.NETWORKS.
+        network: Size of the network.
+        schedule: Noise levels it was trained on.
+        label_set: Name of the label vocabulary.
+        labels: Its K labels, in the order of the condition vector.
+        leads: C leads in the order of the network's channels.
+        rate: Samples per second (Hz).
+        trained_on: Data set, folds and budget in words; shown to users.
+        format_version: Of this folder's layout.
+        created_by: Program and version.
+        weights_sha256: Checksum of the weights file.
+    """
+
+    name: str
+    network_kind: str
+    network: SssdConfig
+    schedule: LinearSchedule
+    label_set: str
+    labels: tuple[str, ...]
+    leads: tuple[str, ...]
+    rate: float
+    trained_on: str = ""
+    format_version: int = FORMAT_VERSION
+    created_by: str = f"ecgforge {metadata.version('ecgforge')}"
+    weights_sha256: str = ""
+
+    @property
+    def vocabulary(self) -> LabelVocabulary:
+        """The statements this model can be asked for."""
+        return LabelVocabulary(name=self.label_set, labels=self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network with its configuration."""
+
+    config: ModelConfig
+    network: SssdEcg
+
+
+def build_network(config: ModelConfig) -> SssdEcg:
+    """A fresh network of this configuration.
+
+    Raises:
+        CheckpointError: the network kind is unknown.
+    """
+    if config.network_kind not in NETWORKS:
+        raise CheckpointError(f"expected a network out of {', '.join(NETWORKS)}, got {config.network_kind!r}")
+    return NETWORKS[config.network_kind](config.network)
+
+
+def save_model(config: ModelConfig, weights: Mapping[str, Tensor], folder: Path) -> ModelConfig:
+    """Write a model folder; readers see the old model or the new one, never a mixture passing for whole.
+
+    Returns:
+        The configuration as written, with the checksum of the weights.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f".{WEIGHTS_FILE}.tmp"
+    save_file({key: value.detach().cpu().contiguous() for key, value in weights.items()}, unfinished)
+    settings = configuration.to_dict(config) | {"weights_sha256": _sha256(unfinished)}
+    unfinished.replace(folder / WEIGHTS_FILE)
+    configuration.write_json(settings, folder / CONFIG_FILE)
+    return configuration.from_dict(ModelConfig, settings)
+
+
+def load_config(folder: Path) -> ModelConfig:
+    """Read a model's configuration.
+
+    Raises:
+        CheckpointError: not a model folder, or one of a newer layout.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise CheckpointError(
+            f"expected a model folder with {CONFIG_FILE} and {WEIGHTS_FILE}, found no {path}; "
+            "`ecgforge train` leaves one in RUN/model, `ecgforge import-original` makes one from a published checkpoint"
+        )
+    settings = configuration.load_json(path)
+    version = settings.get("format_version")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: expected model format {FORMAT_VERSION}, got {version}; update ecgforge or export the model again"
+        )
+    return configuration.from_dict(ModelConfig, settings, where=str(path))
+
+
+def load_model(folder: Path, *, device: str | torch.device = "cpu") -> Model:
+    """Read a model folder, check it and build the network in evaluation mode.
+
+    Raises:
+        CheckpointError: weights missing, damaged or of another network.
+    """
+    config = load_config(folder)
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        raise CheckpointError(f"expected the weights {path}; copy the whole model folder")
+    if _sha256(path) != config.weights_sha256:
+        raise CheckpointError(
+            f"{path} is not the file its {CONFIG_FILE} was written for (SHA-256 differs); copy or download it again"
+        )
+    try:
+        weights = load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
+    with torch.random.fork_rng(devices=[]):  # initial weights are overwritten; the caller's draws stay untouched
+        network = build_network(config)
+    load_weights(network, weights, source=str(path))
+    return Model(config=config, network=network.to(device).eval().requires_grad_(False))
+
+
+def load_weights(network: SssdEcg, weights: Mapping[str, Any], *, source: str) -> None:
+    """Put weights into a network, every key and shape checked.
+
+    Raises:
+        CheckpointError: keys or shapes differ; the message names the first.
+    """
+    expected = network.state_dict()
+    missing = [key for key in expected if key not in weights]
+    surplus = [key for key in weights if key not in expected]
+    shapes = [
+        f"{key}: {tuple(weights[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in expected
+        if key in weights and weights[key].shape != expected[key].shape
+    ]
+    if missing or surplus or shapes:
+        first = [*(f"{key} missing" for key in missing), *(f"{key} unknown" for key in surplus), *shapes]
+        raise CheckpointError(
+            f"{source} does not fit the network of its configuration: {'; '.join(first[:3])} ({len(first)} in all)"
+        )
+    network.load_state_dict(dict(weights))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

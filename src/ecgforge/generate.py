@@ -1,0 +1,257 @@
+"""Generator: load a model once, sample as many records as wanted. The command line and notebooks use only this."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ecgforge.checkpoints.native import Model, load_model
+from ecgforge.diffusion import SAMPLERS
+from ecgforge.diffusion.denoiser import eps_denoiser
+from ecgforge.diffusion.schedule import NoiseLevel
+from ecgforge.errors import ConfigError
+from ecgforge.labels import parse_statements
+from ecgforge.leads import complete_twelve
+from ecgforge.models.s4 import kernels_kept
+from ecgforge.record import EcgRecord, Provenance
+from ecgforge.rng import record_stream
+
+SamplerName = Literal["ddpm", "ddim", "dpmpp"]
+Statements = str | Mapping[str, float]
+Progress = Callable[[int, int], None]
+
+Job = tuple[int, Mapping[str, float]]  # record index within the seed, statements with grades
+
+DEFAULT_STEPS = 20
+DEFAULT_MODEL = Path(__file__).parent / "weights" / "default"
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How to sample.
+
+    Attributes:
+        sampler: Key of diffusion.SAMPLERS.
+        steps: Network calls per record; None takes the sampler's own (20; DDPM all levels of the schedule).
+        batch_size: Records advanced together; changes speed and memory, never the records.
+    """
+
+    sampler: SamplerName = "dpmpp"
+    steps: int | None = None
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise ConfigError(f"expected a sampler out of {', '.join(SAMPLERS)}, got {self.sampler!r}")
+        if self.batch_size < 1:
+            raise ConfigError(f"expected a batch size of 1 or more, got {self.batch_size}")
+
+
+def _jobs(statements: Statements | Sequence[Statements], *, n: int) -> list[Job]:
+    if n < 1:
+        raise ConfigError(f"expected 1 or more records per statement set, got {n}")
+    sets = [statements] if isinstance(statements, str | Mapping) else list(statements)
+    wanted = [parse_statements(entry) if isinstance(entry, str) else dict(entry) for entry in sets]
+    return [(index, wanted[index // n]) for index in range(len(wanted) * n)]
+
+
+class Generator:
+    """Makes synthetic ECGs for given statements.
+
+    Record i of a seed is the same record whatever the batch size, the order or the number of processes: its
+    noise comes from a stream of its own, and on a CPU the network is evaluated record by record.
+    """
+
+    def __init__(self, model: Model, *, device: str | torch.device = "cpu") -> None:
+        self.config = model.config
+        self.device = torch.device(device)
+        self._network = model.network.to(self.device).eval()
+
+    @classmethod
+    def load(cls, model: str | Path | None = None, *, device: str | torch.device = "cpu") -> Self:
+        """Load a model folder; None loads the default weights that come with the package.
+
+        Raises:
+            CheckpointError: the folder holds no usable model.
+        """
+        return cls(load_model(Path(model) if model is not None else DEFAULT_MODEL, device=device), device=device)
+
+    def sample(
+        self,
+        statements: Statements | Sequence[Statements],
+        *,
+        n: int = 1,
+        seed: int = 0,
+        options: SamplingOptions = SamplingOptions(),
+        progress: Progress | None = None,
+    ) -> list[EcgRecord]:
+        """Synthetic records: n for each statement set, in the order of the sets.
+
+        Args:
+            statements: "NORM,SR", "IMI:0.5,SR" or {"IMI": 0.5, "SR": 1.0}; one set or a sequence of sets.
+            n: Records per set.
+            seed: Record i of the result is drawn from stream i of this seed.
+            options: Sampler, steps and batch size.
+            progress: Called with (network calls done, network calls in all).
+
+        Returns:
+            12-lead records in standard order, mV, marked as synthetic.
+
+        Raises:
+            LabelError: a statement does not exist or this model does not know it.
+            ConfigError: n, seed or options are out of range.
+        """
+        return list(self.sample_each(_jobs(statements, n=n), seed=seed, options=options, progress=progress))
+
+    def sample_each(
+        self,
+        jobs: Sequence[Job],
+        *,
+        seed: int = 0,
+        options: SamplingOptions = SamplingOptions(),
+        progress: Progress | None = None,
+    ) -> Iterator[EcgRecord]:
+        """Records for (index, statements) pairs, one after the other as their batches are done.
+
+        Any subset of indices in any order gives the same records as the whole; made for copying data sets and for
+        spreading work over processes.
+
+        Raises:
+            LabelError, ConfigError: as `sample`, before anything is computed.
+        """
+        conditions = self.check(jobs, options=options)
+        calls = len(self._levels(options)) * len(jobs)
+        for start in range(0, len(jobs), options.batch_size):
+            batch = slice(start, start + options.batch_size)
+
+            def report(done: int, total: int, *, start: int = start, size: int = len(jobs[batch])) -> None:
+                if progress:
+                    progress(start * total + done * size, calls)
+
+            indices = [index for index, _ in jobs[batch]]
+            signals = self._sample_batch(
+                np.stack(conditions[batch]), indices, seed=seed, options=options, report=report
+            )
+            for signal, (index, given) in zip(signals, jobs[batch], strict=True):
+                yield self._record(signal, given, seed=seed, index=index)
+
+    def check(self, jobs: Sequence[Job], *, options: SamplingOptions) -> list[Float[np.ndarray, "K"]]:
+        """Label vectors of the jobs, after everything a user could have got wrong was looked at.
+
+        Raises:
+            LabelError, ConfigError: as `sample`.
+        """
+        self._levels(options)
+        return [self.config.vocabulary.encode(statements, strict=True) for _, statements in jobs]
+
+    def _levels(self, options: SamplingOptions) -> tuple[NoiseLevel, ...]:
+        takes_all = options.sampler == "ddpm" and options.steps is None
+        return self.config.schedule.levels(None if takes_all else options.steps or DEFAULT_STEPS)
+
+    @torch.no_grad()
+    def _sample_batch(
+        self,
+        condition: Float[np.ndarray, "B K"],
+        indices: Sequence[int],
+        *,
+        seed: int,
+        options: SamplingOptions,
+        report: Progress,
+    ) -> Float[np.ndarray, "B C L"]:
+        streams = [record_stream(seed, index) for index in indices]
+        shape = (len(self.config.leads), self.config.network.length)
+
+        def noise() -> Tensor:
+            drawn = np.stack([stream.standard_normal(shape, dtype=np.float32) for stream in streams])
+            return torch.from_numpy(drawn).to(self.device)
+
+        denoise = eps_denoiser(self._call_network, torch.from_numpy(condition).to(self.device))
+        levels = self._levels(options)
+        with kernels_kept(self._network), torch.nn.utils.parametrize.cached():
+            x_0 = SAMPLERS[options.sampler](denoise, noise(), levels, noise=noise, progress=report)
+        return x_0.cpu().numpy()
+
+    def _call_network(self, x: Tensor, level: Tensor, condition: Tensor) -> Tensor:
+        """The network; on a CPU record by record.
+
+        There a record alone stays in the cache, and its rounding does not depend on its company.
+        """
+        if self.device.type != "cpu":
+            return self._network(x, level, condition)
+        rows = [self._network(x[i : i + 1], level[i : i + 1], condition[i : i + 1]) for i in range(len(x))]
+        return torch.cat(rows)
+
+    def _record(
+        self, signal: Float[np.ndarray, "C L"], statements: Mapping[str, float], *, seed: int, index: int
+    ) -> EcgRecord:
+        return EcgRecord(
+            signal=complete_twelve(signal, self.config.leads),
+            rate=self.config.rate,
+            record_id=f"synthetic-{seed}-{index:05d}",
+            statements=dict(statements),
+            provenance=Provenance(
+                synthetic=True,
+                source=f"ecgforge model {self.config.name} {self.config.weights_sha256[:12]}",
+                seed=seed,
+                index=index,
+            ),
+        )
+
+
+# ------------------------------------------------------------------------------------- several processes
+
+
+def sample_in_processes(
+    statements: Statements | Sequence[Statements],
+    *,
+    n: int = 1,
+    seed: int = 0,
+    options: SamplingOptions = SamplingOptions(),
+    model: Path | None = None,
+    device: str = "cpu",
+    processes: int = 1,
+    progress: Progress | None = None,
+) -> list[EcgRecord]:
+    """As Generator.load(model).sample(...), spread over worker processes of one thread each; same records.
+
+    Raises:
+        LabelError, ConfigError, CheckpointError: before any process is started.
+    """
+    generator = Generator.load(model, device=device)
+    if processes == 1:
+        return generator.sample(statements, n=n, seed=seed, options=options, progress=progress)
+    jobs = _jobs(statements, n=n)
+    generator.check(jobs, options=options)
+    chunks = [jobs[start : start + options.batch_size] for start in range(0, len(jobs), options.batch_size)]
+    records: list[EcgRecord] = []
+    with ProcessPoolExecutor(
+        processes, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(model, device)
+    ) as pool:
+        for done in pool.map(_sample_chunk, [(chunk, seed, options) for chunk in chunks]):
+            records.extend(done)
+            if progress:
+                progress(len(records), len(jobs))
+    return records
+
+
+_worker_generator: Generator | None = None  # one per worker process, set when it starts
+
+
+def _start_worker(model: Path | None, device: str) -> None:
+    global _worker_generator
+    torch.set_num_threads(1)
+    _worker_generator = Generator.load(model, device=device)
+
+
+def _sample_chunk(task: tuple[Sequence[Job], int, SamplingOptions]) -> list[EcgRecord]:
+    jobs, seed, options = task
+    if _worker_generator is None:
+        raise RuntimeError("a worker process was used before it was started")
+    return list(_worker_generator.sample_each(jobs, seed=seed, options=options))

@@ -1,0 +1,87 @@
+"""The command line: thin doors to the library's objects.
+
+Heavy modules (torch, pandas, matplotlib) are imported inside the commands, so that `--help` answers at once.
+"""
+
+import sys
+from enum import StrEnum
+from importlib import metadata
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ecgforge.errors import EcgforgeError
+from ecgforge.serving import data_commands, model_commands
+from ecgforge.serving.plot_command import plot
+
+app = typer.Typer(
+    name="ecgforge",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Synthetic 12-lead ECGs for given ECG statements.\n\n"
+    "Begin with: `ecgforge generate --statements NORM,SR -n 4 --out out --plot`",
+)
+app.add_typer(data_commands.app, name="data")
+app.command("generate")(model_commands.generate)
+app.command("train")(model_commands.train)
+app.command("plot")(plot)
+app.command("import-original")(model_commands.import_original)
+app.command("export-original")(model_commands.export_original)
+app.command("demo")(model_commands.demo)
+
+
+class LabelSetName(StrEnum):
+    """The names of labels.LABEL_SETS."""
+
+    ALL = "all"
+    DIAGNOSTIC = "diagnostic"
+    SUBDIAGNOSTIC = "subdiagnostic"
+    SUPERDIAGNOSTIC = "superdiagnostic"
+    FORM = "form"
+    RHYTHM = "rhythm"
+
+
+@app.command()
+def statements(
+    search: Annotated[str, typer.Argument(help="Show only statements whose code or description has this text.")] = "",
+    label_set: Annotated[LabelSetName, typer.Option(help="Show only the labels of this set.")] = LabelSetName.ALL,
+) -> None:
+    """List the ECG statements that can be asked for.
+
+    Example: `ecgforge statements infarction`
+    """
+    from ecgforge.labels import all_statements, vocabulary
+
+    labels = vocabulary(label_set.value)
+    table = Table("code", "description", "group", "subclass", "superclass", box=None)
+    for entry in all_statements().values():
+        text = f"{entry.code} {entry.description}".lower()
+        if labels.label_of(entry.code) and search.lower() in text:
+            table.add_row(entry.code, entry.description, ", ".join(entry.groups), entry.subclass, entry.superclass)
+    Console().print(table)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ecgforge {metadata.version('ecgforge')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+def main() -> None:
+    """Run the command line; an error ecgforge raises on purpose is one message, not a traceback."""
+    try:
+        app()
+    except EcgforgeError as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
+        sys.exit(1)

@@ -1,0 +1,287 @@
+"""`ecgforge train`, `generate`, `demo`, and the way from and to the original's checkpoints."""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ecgforge.errors import ConfigError
+from ecgforge.serving.progress import progress_bar
+
+if TYPE_CHECKING:
+    from ecgforge.record import EcgRecord
+    from ecgforge.training.loop import Status
+
+
+class RecordFormat(StrEnum):
+    """The names of formats.FORMATS."""
+
+    WFDB = "wfdb"
+    CSV = "csv"
+    NPZ = "npz"
+
+
+class SamplerChoice(StrEnum):
+    """The names of diffusion.SAMPLERS."""
+
+    DPMPP = "dpmpp"
+    DDIM = "ddim"
+    DDPM = "ddpm"
+
+
+class Cauchy(StrEnum):
+    """The two Cauchy sums of checkpoints.original."""
+
+    FULL = "full"
+    HALF = "half"
+
+
+_LINE_SECONDS = 30  # between status lines where there is no terminal for a bar
+
+DEMO_STATEMENTS = ("NORM,SR", "AFIB", "CLBBB,SR", "CRBBB,SR", "IMI,SR,ABQRS", "LVH,SR,VCLVH", "STACH", "PACE")
+
+
+# --------------------------------------------------------------------------------------------- generate
+
+
+def generate(
+    statements: Annotated[
+        list[str],
+        typer.Option(
+            "--statements",
+            "-s",
+            help="Statement codes, graded if wished: `NORM,SR` or `IMI:0.5,SR`. Repeat for several sets.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the records.")],
+    n: Annotated[int, typer.Option("-n", "--number", min=1, help="Records per statement set.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same records.")] = 0,
+    model: Annotated[
+        Path | None, typer.Option(help="Model folder; by default the weights that come with ecgforge.")
+    ] = None,
+    sampler: Annotated[
+        SamplerChoice, typer.Option(help="dpmpp is best in few steps; ddpm is the papers' own.")
+    ] = SamplerChoice.DPMPP,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Network calls per record; default 20, for ddpm all of the model's."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Records at once: speed and memory, not the result.")] = 8,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Worker processes of one thread each; the records stay the same.")
+    ] = 1,
+    format: Annotated[RecordFormat, typer.Option(help="File format of the records.")] = RecordFormat.WFDB,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw every record on ECG paper as well (PNG).")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+) -> None:
+    """Generate synthetic 12-lead ECGs for ECG statements.
+
+    Example: `ecgforge generate -s NORM,SR -s IMI:0.5,SR -n 8 --seed 0 --out out --plot`
+
+    `ecgforge statements` lists the codes.
+    """
+    from ecgforge.generate import SamplingOptions, sample_in_processes
+
+    options = SamplingOptions(sampler=sampler.value, steps=steps, batch_size=batch_size)
+    _require_writable(out)
+    started = time.monotonic()
+    with progress_bar("Sampling") as progress:
+        records = sample_in_processes(
+            statements,
+            n=n,
+            seed=seed,
+            options=options,
+            model=model,
+            device=device,
+            processes=processes,
+            progress=progress,
+        )
+    seconds = time.monotonic() - started
+    written = write_records(records, out, format=format.value, plot=plot)
+    typer.echo(f"{len(records)} synthetic records ({seconds / len(records):.2f} s each), {len(written)} files in {out}")
+
+
+def write_records(records: Sequence["EcgRecord"], folder: Path, *, format: str, plot: bool) -> list[Path]:
+    """Write records as `00000_NORM_SR` and so on, with a picture each on request; returns the files."""
+    from ecgforge.formats import write_record
+
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for record in records:
+        base = folder / file_stem(record)
+        written.append(write_record(record, base, format=format))
+        if plot:
+            from ecgforge.ecg_paper import save_ecg
+
+            picture = base.with_name(base.name + ".png")
+            save_ecg(record, picture)
+            written.append(picture)
+    return written
+
+
+def file_stem(record: "EcgRecord") -> str:
+    """Index and statements as a name that every format accepts: letters, digits, `_` and `-`."""
+    words = [f"{record.provenance.index or 0:05d}", *record.statements]
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", "_".join(words)).strip("-")
+
+
+def _require_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"expected a folder that can be written as --out, got {folder}: {error.strerror}") from error
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for records and pictures.")] = Path("out/demo"),
+) -> None:
+    """Generate an ECG for each of a handful of statement sets with the default weights: a first look."""
+    from ecgforge.generate import Generator
+
+    generator = Generator.load()
+    started = time.monotonic()
+    with progress_bar("Sampling") as progress:
+        records = generator.sample(DEMO_STATEMENTS, seed=0, progress=progress)
+    seconds = time.monotonic() - started
+    for path in write_records(records, out, format="wfdb", plot=True):
+        typer.echo(f"wrote {path}")
+    typer.echo(f"{len(records)} synthetic 12-lead ECGs of 10 s, {seconds / len(records):.2f} s each")
+    typer.echo("Go on with: ecgforge generate --statements AFIB,LVH -n 4 --seed 1 --out out/mine --plot")
+
+
+# ------------------------------------------------------------------------------------------------ train
+
+
+def train(
+    preset: Annotated[str, typer.Argument(help="sssd-ecg (the paper) or sssd-ecg-small (about an hour on 2 cores).")],
+    data: Annotated[Path, typer.Option(help="Store to learn from, see `ecgforge data build`.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings that differ from the preset.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting, e.g. `batch_size=8` or `data.folds=[1,2]`; repeat."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="How many; under torchrun its processes count.")] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the settings, train nothing.")
+    ] = False,
+) -> None:
+    """Train a generator; the same command again resumes where it stopped, bit by bit.
+
+    Example: `ecgforge train sssd-ecg-small --data ptbxl100 --out runs/small`
+
+    The folder gets checkpoints every few minutes, log.csv, pictures of samples, and the model itself in
+    `RUN/model`, which `ecgforge generate --model RUN/model` takes at any time.
+    """
+    import json
+
+    from ecgforge.config import resolve, to_dict
+    from ecgforge.data.store import EcgStore
+    from ecgforge.training import loop
+    from ecgforge.training.presets import preset as preset_named
+    from ecgforge.training.steps import select_data
+
+    settings = resolve(preset_named(preset), file=config, overrides=set_ or ())
+    store = EcgStore.open(data)
+    selected = select_data(store, settings)
+    folds = ",".join(map(str, settings.data.folds))
+    typer.echo(f"{len(selected)} records of folds {folds}; {loop.scale_note(settings, selected)}")
+    if dry_run:
+        typer.echo(json.dumps(to_dict(settings), indent=2))
+        return
+    _require_writable(out)
+    with _training_progress() as report:
+        run = loop.train(settings, store, out, device=device, devices=devices, report=report)
+    typer.echo(
+        f"done: {run.step} steps; go on with: ecgforge generate -s NORM,SR --model {out / 'model'} --out out --plot"
+    )
+
+
+@contextmanager
+def _training_progress() -> Iterator[Callable[["Status"], None]]:
+    """A bar with loss, speed and time left on a terminal; elsewhere a line every half minute."""
+    console = Console()
+    if console.is_terminal:
+        with _training_bar(console) as report:
+            yield report
+        return
+    last = -float(_LINE_SECONDS)
+
+    def print_line(status: "Status") -> None:
+        nonlocal last
+        if time.monotonic() - last >= _LINE_SECONDS or status.step == status.total:
+            last = time.monotonic()
+            typer.echo(f"step {status.step}/{status.total} {_status_text(status)}")
+
+    yield print_line
+
+
+@contextmanager
+def _training_bar(console: Console) -> Iterator[Callable[["Status"], None]]:
+    columns = (
+        TextColumn("{task.completed}/{task.total}"),
+        BarColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda status: bar.update(
+            task, completed=status.step, total=status.total, description=_status_text(status)
+        )
+
+
+def _status_text(status: "Status") -> str:
+    minutes, seconds = divmod(round(status.seconds_left), 60)
+    hours, minutes = divmod(minutes, 60)
+    left = f"{hours}:{minutes:02d}:{seconds:02d}"
+    return f"loss {status.loss:.4f}, {status.records_per_second:.1f} records/s, {left} left"
+
+
+# ------------------------------------------------------------------------------------------ checkpoints
+
+
+def import_original(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of the original SSSD-ECG, e.g. 100000.pkl.")],
+    out: Annotated[Path, typer.Argument(help="Model folder to write.")],
+    cauchy: Annotated[
+        Cauchy,
+        typer.Option(
+            help="Which Cauchy sum it was trained with: `full` with the CUDA extension or pykeops (the true S4 "
+            "kernel), `half` with the pure-PyTorch fallback. No checkpoint says; the wrong one samples noise."
+        ),
+    ] = Cauchy.FULL,
+) -> None:
+    """Turn a published SSSD-ECG checkpoint into a model folder, without executing pickled code.
+
+    Unsure which `--cauchy`? Import it with both and take the one whose samples look like ECGs.
+
+    Example: `ecgforge import-original 100000.pkl models/sssd-ecg --cauchy full`
+    """
+    from ecgforge.checkpoints.original import import_checkpoint
+
+    config = import_checkpoint(checkpoint, out, cauchy=cauchy.value)
+    typer.echo(f"{out}: {config.network.layers} layers, {len(config.labels)} statements, Cauchy sum {cauchy.value}")
+
+
+def export_original(
+    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    checkpoint: Annotated[Path, typer.Argument(help="File to write, e.g. 0.pkl.")],
+) -> None:
+    """Write a model as the original SSSD-ECG code saves it, for use with that code.
+
+    Example: `ecgforge export-original runs/small/model 0.pkl`
+    """
+    from ecgforge.checkpoints.native import load_model
+    from ecgforge.checkpoints.original import export_checkpoint
+
+    export_checkpoint(load_model(model).network, checkpoint)
+    typer.echo(f"wrote {checkpoint}")

@@ -1,0 +1,1 @@
+"""Training: presets, one step, and the one loop."""

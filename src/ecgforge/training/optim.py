@@ -1,0 +1,46 @@
+"""Learning-rate schedule and averaged weights."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ecgforge.training.presets import TrainingConfig
+
+
+def learning_rate_at(step: int, config: TrainingConfig) -> float:
+    """Learning rate of a step counted from 0: linear warm-up, then constant or cosine to zero."""
+    rate = config.learning_rate * min(1.0, (step + 1) / max(config.warmup_steps, 1))
+    if config.decay:
+        rate *= 0.5 * (1 + math.cos(math.pi * step / config.total_steps))
+    return rate
+
+
+class AveragedWeights:
+    """Exponential moving average of a network's parameters, with a start that forgets the initial weights.
+
+    The decay at step s is min(decay, (1 + s) / (10 + s)).
+
+    Source: the usual EMA of diffusion models (arXiv 2006.11239, appendix B); warm-up as in TensorFlow's
+    ExponentialMovingAverage.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self._live = dict(network.named_parameters())
+        self.average = {name: value.detach().clone() for name, value in self._live.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the parameters after step `step`, counted from 0."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.average.values()), list(self._live.values()), 1 - decay)
+
+    def load(self, average: dict[str, Tensor]) -> None:
+        """Continue from a saved average."""
+        for name, value in average.items():
+            self.average[name].copy_(value)
+
+    def weights_of(self, network: nn.Module) -> dict[str, Tensor]:
+        """The network's state with averaged parameters in place of the live ones; buffers as they are."""
+        return {**network.state_dict(), **self.average}
