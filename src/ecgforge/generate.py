@@ -5,7 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ class SamplingOptions:
     batch_size: int = 8
 
     def __post_init__(self) -> None:
-        if self.sampler not in SAMPLERS:
+        if self.sampler not in SAMPLERS:  # a caller without a type checker
             raise ConfigError(f"expected a sampler out of {', '.join(SAMPLERS)}, got {self.sampler!r}")
         if self.batch_size < 1:
             raise ConfigError(f"expected a batch size of 1 or more, got {self.batch_size}")
@@ -60,6 +60,13 @@ def _jobs(statements: Statements | Sequence[Statements], *, n: int) -> list[Job]
     sets = [statements] if isinstance(statements, str | Mapping) else list(statements)
     wanted = [parse_statements(entry) if isinstance(entry, str) else dict(entry) for entry in sets]
     return [(index, wanted[index // n]) for index in range(len(wanted) * n)]
+
+
+def _share_of(progress: Progress | None, calls: int, *, start: int, size: int) -> Progress | None:
+    """A batch's progress, counted in network calls per record, as part of the whole."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(start * total + done * size, calls)
 
 
 class Generator:
@@ -75,7 +82,7 @@ class Generator:
         self._network = model.network.to(self.device).eval()
 
     @classmethod
-    def load(cls, model: str | Path | None = None, *, device: str | torch.device = "cpu") -> Self:
+    def load(cls, model: str | Path | None = None, *, device: str | torch.device = "cpu") -> "Generator":
         """Load a model folder; None loads the default weights that come with the package.
 
         Raises:
@@ -128,19 +135,18 @@ class Generator:
         """
         conditions = self.check(jobs, options=options)
         calls = len(self._levels(options)) * len(jobs)
-        for start in range(0, len(jobs), options.batch_size):
-            batch = slice(start, start + options.batch_size)
-
-            def report(done: int, total: int, *, start: int = start, size: int = len(jobs[batch])) -> None:
-                if progress:
-                    progress(start * total + done * size, calls)
-
-            indices = [index for index, _ in jobs[batch]]
-            signals = self._sample_batch(
-                np.stack(conditions[batch]), indices, seed=seed, options=options, report=report
-            )
-            for signal, (index, given) in zip(signals, jobs[batch], strict=True):
-                yield self._record(signal, given, seed=seed, index=index)
+        with kernels_kept(self._network):
+            for start in range(0, len(jobs), options.batch_size):
+                batch = jobs[start : start + options.batch_size]
+                signals = self._sample_batch(
+                    np.stack(conditions[start : start + len(batch)]),
+                    [index for index, _ in batch],
+                    seed=seed,
+                    options=options,
+                    progress=_share_of(progress, calls, start=start, size=len(batch)),
+                )
+                for signal, (index, given) in zip(signals, batch, strict=True):
+                    yield self._record(signal, given, seed=seed, index=index)
 
     def check(self, jobs: Sequence[Job], *, options: SamplingOptions) -> list[Float[np.ndarray, "K"]]:
         """Label vectors of the jobs, after everything a user could have got wrong was looked at.
@@ -163,7 +169,7 @@ class Generator:
         *,
         seed: int,
         options: SamplingOptions,
-        report: Progress,
+        progress: Progress | None,
     ) -> Float[np.ndarray, "B C L"]:
         streams = [record_stream(seed, index) for index in indices]
         shape = (len(self.config.leads), self.config.network.length)
@@ -174,8 +180,8 @@ class Generator:
 
         denoise = eps_denoiser(self._call_network, torch.from_numpy(condition).to(self.device))
         levels = self._levels(options)
-        with kernels_kept(self._network), torch.nn.utils.parametrize.cached():
-            x_0 = SAMPLERS[options.sampler](denoise, noise(), levels, noise=noise, progress=report)
+        with torch.nn.utils.parametrize.cached():  # weight norm is worked out once per batch, not per call
+            x_0 = SAMPLERS[options.sampler](denoise, noise(), levels, noise=noise, progress=progress)
         return x_0.cpu().numpy()
 
     def _call_network(self, x: Tensor, level: Tensor, condition: Tensor) -> Tensor:

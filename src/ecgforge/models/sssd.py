@@ -4,13 +4,14 @@ Source: Alcaraz and Strodthoff 2023 (arXiv 2301.08227), section III.B and Table 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from ecgforge.errors import ConfigError
 from ecgforge.models.conditioning import StatementEmbedding, step_embedding
 from ecgforge.models.s4 import CauchySum, KernelName, S4Layer
 
@@ -34,6 +35,9 @@ class SssdConfig:
         kernel: "s4" (diagonal plus low rank) or "s4d".
         cauchy: "full" is the true S4 kernel; "half" reproduces models trained with the original's
             pure-PyTorch fallback, which sums over one conjugate half only.
+
+    Raises:
+        ConfigError: a size is below 1, or the step embedding has no room for sines and cosines.
     """
 
     leads: int = 8
@@ -49,6 +53,14 @@ class SssdConfig:
     state_size: int = 64
     kernel: KernelName = "s4"
     cauchy: CauchySum = "full"
+
+    def __post_init__(self) -> None:
+        sizes = {item.name: getattr(self, item.name) for item in fields(self) if item.type is int}
+        small = [f"{name} = {size}" for name, size in sizes.items() if size < 1]
+        if small:
+            raise ConfigError(f"expected network sizes of 1 or more, got {', '.join(small)}")
+        if self.step_features < 4 or self.step_features % 2:
+            raise ConfigError(f"expected step_features even and 4 or more, got {self.step_features}")
 
 
 class TimeConv(nn.Module):

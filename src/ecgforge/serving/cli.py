@@ -63,7 +63,7 @@ def statements(
     Console().print(table)
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool | None) -> None:
     if wanted:
         typer.echo(f"ecgforge {metadata.version('ecgforge')}")
         raise typer.Exit
@@ -72,8 +72,8 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
-    ] = False,
+        bool | None, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = None,
 ) -> None:
     """Options before the command."""
 

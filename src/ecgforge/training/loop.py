@@ -228,7 +228,8 @@ class Run:
         settings = configuration.to_dict(self.config)
         for pace in ("checkpoint_minutes", "sample_minutes"):
             del settings[pace]
-        return settings | {"store_sha256": self.data.store.manifest.sha256["signals.npy"]}
+        checksums = self.data.store.manifest.sha256
+        return settings | {"signals": checksums["signals.npy"], "statements": checksums["index.csv"]}
 
     def save(self) -> None:
         """Write model, checkpoint and log; only the first device does.

@@ -134,7 +134,7 @@ PRESETS = {
         stages=(
             Stage(steps=2500, samples=250),
             Stage(steps=1200, samples=500),
-            Stage(steps=1100, samples=1000),
+            Stage(steps=1800, samples=1000),
         ),
         batch_size=16,
         learning_rate=1e-3,
