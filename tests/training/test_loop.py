@@ -58,7 +58,7 @@ def many_steps(steps: int, **changes: object) -> TrainingConfig:
     "changes",
     [
         {},
-        {"warmup_steps": 3, "decay": True, "gradient_clip": 0.5},
+        {"warmup_steps": 3, "decay_from": 0.5, "gradient_clip": 0.5},
         {"ema_decay": 0.0},
         {"stages": (Stage(steps=3, samples=32), Stage(steps=1, samples=64))},
         {"network": replace(TINY_NETWORK, kernel="s4d")},

@@ -22,19 +22,17 @@ def test_warmup_is_linear_and_never_zero() -> None:
     assert rates == [0.25, 0.5, 0.75, 1, 1, 1, 1, 1]
 
 
-def test_decay_follows_a_cosine_over_all_stages() -> None:
+def test_decay_is_linear_over_the_last_share_of_all_stages() -> None:
     stages = (Stage(steps=6, samples=32), Stage(steps=4, samples=64))
-    config = tiny_config(learning_rate=2.0, decay=True, stages=stages)
+    config = tiny_config(learning_rate=2.0, decay_from=0.6, stages=stages)
     rates = [learning_rate_at(step, config) for step in range(10)]
-    assert rates[0] == 2.0
-    assert rates[5] == pytest.approx(1.0)
-    assert rates == pytest.approx([1 + math.cos(math.pi * step / 10) for step in range(10)])
-    assert 0 < rates[-1] < 0.05
+    assert rates == pytest.approx([2.0] * 7 + [1.5, 1.0, 0.5])
 
 
 def test_warmup_and_decay_multiply() -> None:
-    config = tiny_config(learning_rate=1.0, warmup_steps=5, decay=True, stages=(Stage(steps=10, samples=64),))
-    assert learning_rate_at(2, config) == pytest.approx(3 / 5 * 0.5 * (1 + math.cos(0.2 * math.pi)))
+    stages = (Stage(steps=10, samples=64),)
+    config = tiny_config(learning_rate=1.0, warmup_steps=5, decay_from=0.0, stages=stages)
+    assert learning_rate_at(2, config) == pytest.approx(3 / 5 * 8 / 10)
 
 
 def _averaged(decay: float, values: list[float]) -> tuple[nn.Module, AveragedWeights]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ecgforge import config as configuration
@@ -93,7 +93,7 @@ def save_model(config: ModelConfig, weights: Mapping[str, Tensor], folder: Path)
     """
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f".{WEIGHTS_FILE}.tmp"
-    save_file({key: value.detach().cpu().contiguous() for key, value in weights.items()}, unfinished)
+    unfinished.write_bytes(save({key: value.detach().cpu().contiguous() for key, value in weights.items()}))
     settings = configuration.to_dict(config) | {"weights_sha256": _sha256(unfinished)}
     unfinished.replace(folder / WEIGHTS_FILE)
     configuration.write_json(settings, folder / CONFIG_FILE)

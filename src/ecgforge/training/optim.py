@@ -1,7 +1,5 @@
 """Learning-rate schedule and averaged weights."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -9,11 +7,14 @@ from ecgforge.training.presets import TrainingConfig
 
 
 def learning_rate_at(step: int, config: TrainingConfig) -> float:
-    """Learning rate of a step counted from 0: linear warm-up, then constant or cosine to zero."""
-    rate = config.learning_rate * min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    if config.decay:
-        rate *= 0.5 * (1 + math.cos(math.pi * step / config.total_steps))
-    return rate
+    """Learning rate of a step counted from 0: linear warm-up, constant, linear fall to zero.
+
+    Source: warm-up, stable, decay (arXiv 2404.06395, section 4).
+    """
+    warmup = min(1.0, (step + 1) / max(config.warmup_steps, 1))
+    falling_steps = (1 - config.decay_from) * config.total_steps
+    fall = min(1.0, (config.total_steps - step) / falling_steps) if falling_steps else 1.0
+    return config.learning_rate * warmup * fall
 
 
 class AveragedWeights:

@@ -55,7 +55,7 @@ class TrainingConfig:
         batch_size: Records per step over all devices together.
         learning_rate: Of Adam, after the warm-up.
         warmup_steps: Linear warm-up.
-        decay: Cosine decay of the learning rate to zero over the run; otherwise constant.
+        decay_from: Share of the steps after which the learning rate falls linearly to zero; 1 keeps it constant.
         gradient_clip: Largest norm of the gradient; 0 for no limit.
         ema_decay: Of the averaged weights, which are the ones saved and sampled; 0 turns averaging off.
         seed: Of initial weights, order of records, diffusion steps and noise.
@@ -76,7 +76,7 @@ class TrainingConfig:
     batch_size: int = 8
     learning_rate: float = 2e-4
     warmup_steps: int = 0
-    decay: bool = False
+    decay_from: float = 1.0
     gradient_clip: float = 0.0
     ema_decay: float = 0.0
     seed: int = 0
@@ -94,6 +94,8 @@ class TrainingConfig:
             )
         if self.batch_size < 1 or self.learning_rate <= 0 or not 0 <= self.ema_decay < 1:
             raise ConfigError("expected batch_size >= 1, learning_rate > 0 and 0 <= ema_decay < 1")
+        if not 0 <= self.decay_from <= 1 or min(self.warmup_steps, self.gradient_clip, self.seed) < 0:
+            raise ConfigError("expected 0 <= decay_from <= 1 and warmup_steps, gradient_clip and seed of 0 or more")
         if len(self.data.leads) != self.network.leads:
             raise ConfigError(
                 f"expected network.leads = {len(self.data.leads)} for data.leads = {' '.join(self.data.leads)}, "
@@ -134,12 +136,12 @@ PRESETS = {
         stages=(
             Stage(steps=2500, samples=250),
             Stage(steps=1200, samples=500),
-            Stage(steps=1800, samples=1000),
+            Stage(steps=2200, samples=1000),
         ),
         batch_size=16,
         learning_rate=1e-3,
         warmup_steps=200,
-        decay=True,
+        decay_from=0.7,
         gradient_clip=1.0,
         ema_decay=0.999,
     ),
