@@ -122,6 +122,12 @@ def test_wrong_wishes_are_refused_before_sampling(generator: Generator, tmp_path
         generator.sample("AFIB", n=0)
     with pytest.raises(ConfigError, match="batch size of 1 or more"):
         SamplingOptions(batch_size=0)
+    with pytest.raises(ConfigError, match="1 or more sampling steps"):
+        SamplingOptions(steps=0)
+    with pytest.raises(LabelError, match=r"at most 1, got \{'AFIB': 1\.5\}"):
+        generator.sample({"AFIB": 1.5})
+    with pytest.raises(ConfigError, match="the device 'toaster'"):
+        Generator(Model(config=generator.config, network=SssdEcg(TINY_NETWORK)), device="toaster")
     with pytest.raises(ConfigError, match="seed from 0"):
         generator.sample("AFIB", seed=-1, options=QUICK)
     with pytest.raises(CheckpointError, match=r"config\.json"):

@@ -16,8 +16,8 @@ from ecgforge.checkpoints.native import Model, load_model
 from ecgforge.diffusion import SAMPLERS
 from ecgforge.diffusion.denoiser import eps_denoiser
 from ecgforge.diffusion.schedule import NoiseLevel
-from ecgforge.errors import ConfigError
-from ecgforge.labels import parse_statements
+from ecgforge.errors import ConfigError, LabelError
+from ecgforge.labels import parse_statements, statement
 from ecgforge.leads import complete_twelve
 from ecgforge.models.s4 import kernels_kept
 from ecgforge.record import EcgRecord, Provenance
@@ -52,14 +52,24 @@ class SamplingOptions:
             raise ConfigError(f"expected a sampler out of {', '.join(SAMPLERS)}, got {self.sampler!r}")
         if self.batch_size < 1:
             raise ConfigError(f"expected a batch size of 1 or more, got {self.batch_size}")
+        if self.steps is not None and self.steps < 1:
+            raise ConfigError(f"expected 1 or more sampling steps, or None for the sampler's own, got {self.steps}")
 
 
 def _jobs(statements: Statements | Sequence[Statements], *, n: int) -> list[Job]:
     if n < 1:
         raise ConfigError(f"expected 1 or more records per statement set, got {n}")
     sets = [statements] if isinstance(statements, str | Mapping) else list(statements)
-    wanted = [parse_statements(entry) if isinstance(entry, str) else dict(entry) for entry in sets]
+    wanted = [parse_statements(entry) if isinstance(entry, str) else _checked(entry) for entry in sets]
     return [(index, wanted[index // n]) for index in range(len(wanted) * n)]
+
+
+def _checked(grades: Mapping[str, float]) -> dict[str, float]:
+    """Statements given as a mapping, as strictly as parse_statements takes a text."""
+    bad = {code: grade for code, grade in grades.items() if not 0 < grade <= 1}
+    if bad:
+        raise LabelError(f"expected grades above 0 and at most 1, got {bad}")
+    return {statement(code).code: float(grade) for code, grade in grades.items()}
 
 
 def _share_of(progress: Progress | None, calls: int, *, start: int, size: int) -> Progress | None:
@@ -78,8 +88,11 @@ class Generator:
 
     def __init__(self, model: Model, *, device: str | torch.device = "cpu") -> None:
         self.config = model.config
-        self.device = torch.device(device)
-        self._network = model.network.to(self.device).eval()
+        try:
+            self.device = torch.device(device)
+            self._network = model.network.to(self.device).eval()
+        except (RuntimeError, AssertionError) as error:  # torch's ways to say so
+            raise ConfigError(f"cannot sample on the device {device!r}: {str(error).splitlines()[0]}") from error
 
     @classmethod
     def load(cls, model: str | Path | None = None, *, device: str | torch.device = "cpu") -> "Generator":
@@ -87,8 +100,9 @@ class Generator:
 
         Raises:
             CheckpointError: the folder holds no usable model.
+            ConfigError: there is no such device.
         """
-        return cls(load_model(Path(model) if model is not None else DEFAULT_MODEL, device=device), device=device)
+        return cls(load_model(Path(model) if model is not None else DEFAULT_MODEL), device=device)
 
     def sample(
         self,

@@ -126,6 +126,12 @@ def test_other_files_are_refused_with_a_reason(tmp_path: Path, parity: Parity) -
         network_from_original({"a": torch.zeros(1)}, cauchy="full")
 
 
+def test_a_network_the_original_does_not_know_is_refused() -> None:
+    config = SssdConfig(length=20, layers=1, residual_channels=2, skip_channels=2, state_size=4, kernel="s4d")
+    with pytest.raises(CheckpointError, match="got 's4d'"):
+        original_from_network(SssdEcg(config))
+
+
 def test_trained_state_matrices_are_refused(parity: Parity) -> None:
     weights = original_weights(parity("sssd_ecg_b"))
     key = "residual_layer.residual_blocks.0.S41.s4_layer.kernel.kernel.w"

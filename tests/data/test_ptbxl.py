@@ -219,6 +219,7 @@ def test_a_damaged_record_is_left_out_and_reported_by_file_name(src, damage, mes
         ({"ecg_id": "1"}, "left out", "1 occurs twice"),
         ({"scp_codes": "{'NORM': 100.0, 'XYZ': 0.0}"}, "noted", "XYZ"),
         ({"age": "old"}, "repaired", "age"),
+        ({"age": "-5"}, "repaired", "age"),
         ({"sex": "7"}, "repaired", "sex"),
         ({"label_quality": "good"}, "repaired", "label_quality"),
     ],

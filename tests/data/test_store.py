@@ -205,6 +205,12 @@ def change_manifest(folder, **changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+def test_a_place_that_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        write(tmp_path / "file" / "s", [record(1)])
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -215,6 +221,8 @@ def change_manifest(folder, **changes):
         (lambda s: (s / "manifest.json").write_text("[]"), "damaged"),
         (lambda s: (s / "signals.npy").write_bytes((s / "signals.npy").read_bytes()[:-2]), "damaged"),
         (lambda s: (s / "signals.npy").unlink(), "damaged"),
+        (lambda s: (s / "signals.npy").write_bytes(b""), "damaged"),
+        (lambda s: change_manifest(s, rate="fast"), "damaged"),
         (lambda s: (s / "index.csv").write_text("record_id\nr1\n"), "expected the columns"),
         (
             lambda s: (s / "index.csv").write_text((s / "index.csv").read_text().rpartition("r2")[0]),

@@ -183,6 +183,16 @@ def damage_cut(folder):
     path.write_bytes(path.read_bytes()[:5000])
 
 
+def damage_cut_beyond_the_crop(folder):
+    write(folder, "bad", twelve(2, 4000))
+    path = folder / "bad.dat"
+    path.write_bytes(path.read_bytes()[:50000])
+
+
+def damage_swap(folder):
+    (folder / "bad.dat").write_bytes((folder / "good.dat").read_bytes())
+
+
 def damage_segments(folder):
     (folder / "bad.hea").write_text("bad/2 12 100 1000\ngood 500\ngood 500\n")
 
@@ -190,9 +200,11 @@ def damage_segments(folder):
 DAMAGES = {
     damage_gain: "gain",
     damage_no_gain: "gain",
-    damage_cut: "signal file missing or shorter",
+    damage_cut: "bad.dat: expected 24000 bytes as bad.hea says, got 5000",
+    damage_cut_beyond_the_crop: "bad.dat: expected 96000 bytes as bad.hea says, got 50000",
+    damage_swap: "belongs to another header",
     damage_segments: "segments",
-    lambda folder: (folder / "bad.dat").unlink(): "signal file missing or shorter",
+    lambda folder: (folder / "bad.dat").unlink(): "no such signal file",
     lambda folder: (folder / "bad.hea").write_text(""): "number of signals in its first line",
     lambda folder: (folder / "bad.hea").write_bytes(b"\x00\xff\n" * 9): "number of signals in its first line",
     lambda folder: write(folder, "bad", np.full((1000, 12), -32768)): "missing in lead I",

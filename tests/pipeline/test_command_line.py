@@ -127,8 +127,10 @@ def test_statements_can_be_searched() -> None:
 
 def test_errors_are_one_message_and_exit_code_1(workshop: Path) -> None:
     """In a process of its own, where `main` turns our errors into messages."""
-    words = [sys.executable, "-m", "ecgforge", "generate", "-s", "AFIBB", "--out", str(workshop / "none")]
+    words = [sys.executable, "-m", "ecgforge", "generate", "-s", "[/AFIBB]", "--out", str(workshop / "none")]
+    words += ["--model", str(workshop / "run" / "model")]
     done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "COLUMNS": "300"}, check=False)
     assert done.returncode == 1
-    assert "did you mean AFIB" in done.stderr
+    # Brackets are no markup.
+    assert "unknown ECG statement '[/AFIBB]'; did you mean AFIB" in done.stderr
     assert "Traceback" not in done.stderr

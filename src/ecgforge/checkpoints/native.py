@@ -121,7 +121,7 @@ def load_config(folder: Path) -> ModelConfig:
     return configuration.from_dict(ModelConfig, settings, where=str(path))
 
 
-def load_model(folder: Path, *, device: str | torch.device = "cpu") -> Model:
+def load_model(folder: Path) -> Model:
     """Read a model folder, check it and build the network in evaluation mode.
 
     Raises:
@@ -142,7 +142,7 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu") -> Model:
     with torch.random.fork_rng(devices=[]):  # initial weights are overwritten; the caller's draws stay untouched
         network = build_network(config)
     load_weights(network, weights, source=str(path))
-    return Model(config=config, network=network.to(device).eval().requires_grad_(False))
+    return Model(config=config, network=network.eval().requires_grad_(False))
 
 
 def load_weights(network: SssdEcg, weights: Mapping[str, Any], *, source: str) -> None:

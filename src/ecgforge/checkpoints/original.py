@@ -9,6 +9,7 @@ must be run with the sum it was trained with, and no checkpoint says which; so t
 stored with the model.
 """
 
+import io
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ from torch import Tensor
 from ecgforge.checkpoints.native import ModelConfig, load_weights, save_model
 from ecgforge.diffusion.schedule import LinearSchedule
 from ecgforge.errors import CheckpointError
+from ecgforge.formats.atomic import write_whole
 from ecgforge.labels import LABEL_SETS, LabelVocabulary, vocabulary
 from ecgforge.leads import MODEL_LEADS
 from ecgforge.models.s4 import CauchySum
@@ -107,8 +109,8 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint without executing code from it, which ecgforge never does "
-            f"({str(error).splitlines()[0]})"
+            f"expected a checkpoint of tensors, got {path}, which is none, is damaged, or cannot be read without "
+            "executing code from it, which ecgforge never does"
         ) from error
     weights = content.get("model_state_dict", content) if isinstance(content, dict) else None
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
@@ -199,7 +201,13 @@ def _config_from_shapes(theirs: Mapping[str, Tensor], *, cauchy: CauchySum) -> S
 
 
 def original_from_network(network: SssdEcg) -> dict[str, Tensor]:
-    """The original's state dict of one of our networks, omega, z and Q included, weight norm in the old naming."""
+    """The original's state dict of one of our networks, omega, z and Q included, weight norm in the old naming.
+
+    Raises:
+        CheckpointError: the network has S4D layers, which the original does not know.
+    """
+    if network.config.kernel != "s4":
+        raise CheckpointError(f"expected a network with S4 layers, as the original's, got {network.config.kernel!r}")
     ours = network.state_dict()
     theirs: dict[str, Tensor] = {}
     for key in _keys(network.config.layers):
@@ -266,7 +274,12 @@ def _label_set_of_size(size: int) -> LabelVocabulary:
 
 
 def export_checkpoint(network: SssdEcg, path: Path) -> None:
-    """Write a network as the original would have saved it (without optimiser state)."""
-    unfinished = path.with_name(f".{path.name}.tmp")
-    torch.save({"model_state_dict": original_from_network(network)}, unfinished)
-    unfinished.replace(path)
+    """Write a network as the original would have saved it (without optimiser state).
+
+    Raises:
+        CheckpointError: the original has no such network.
+        DataError: the file cannot be written.
+    """
+    content = io.BytesIO()
+    torch.save({"model_state_dict": original_from_network(network)}, content)
+    write_whole(path, content.getvalue())

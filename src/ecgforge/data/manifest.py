@@ -104,11 +104,16 @@ class StoreManifest:
         names = {field.name for field in fields(cls)}
         if set(content) != names:
             raise DataError(f"{path} is damaged (entries {sorted(set(content) ^ names)}); {rebuild}")
-        converted = {
-            "rate": float(content["rate"]),
-            "leads": tuple(content["leads"]),
-            "labels": tuple(content["labels"]),
-        }
+        try:
+            converted = {
+                "records": int(content["records"]),
+                "samples": int(content["samples"]),
+                "rate": float(content["rate"]),
+                "leads": tuple(content["leads"]),
+                "labels": tuple(content["labels"]),
+            }
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{path} is damaged ({error}); {rebuild}") from error
         return cls(**{**content, **converted})
 
 

@@ -7,6 +7,7 @@ Source: Wagner et al. 2020, doi 10.1038/s41597-020-0495-6; PhysioNet doi 10.1302
 """
 
 import ast
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -210,6 +211,14 @@ class _RowParser:
         self.note(action, f"expected a whole number as {column} in ptbxl_database.csv, got {value:g}")
         return None
 
+    def age(self) -> float | None:
+        """Years; PTB-XL's 300 stays."""
+        years = self.number("age", action="repaired")
+        if years is not None and not 0 <= years < math.inf:
+            self.note("repaired", f"expected years as age, got {years:g}; left empty")
+            return None
+        return years
+
     def sex(self) -> str | None:
         """PTB-XL's 0 or 1 as a word."""
         code = self.integer("sex", action="repaired")
@@ -247,7 +256,7 @@ def _parse_row(row: Mapping[str, str], *, rate: int) -> _Row:
     fold = cells.integer("strat_fold", action="left out")
     patient = Patient(
         patient_id=row.get("patient_id", "").strip().removesuffix(".0") or None,
-        age=cells.number("age", action="repaired"),
+        age=cells.age(),
         sex=cells.sex(),
     )
     label_quality = cells.integer("label_quality", action="repaired")

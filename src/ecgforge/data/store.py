@@ -9,6 +9,7 @@ A build happens in the sibling folder NAME.building, which becomes NAME only whe
 with a manifest is a finished store, and an interrupted or failing build leaves an existing store as it was.
 """
 
+import contextlib
 import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import metadata
@@ -98,17 +99,21 @@ class StoreWriter:
         """Start the build.
 
         Raises:
-            DataError: the destination exists and may not be replaced.
+            DataError: the destination exists and may not be replaced, or cannot be written.
         """
         require_free(self.dest, overwrite=self._overwrite)
         if self._building.exists():
             remove_store(self._building)
             self.notes.append(f"replaced {self._building}, the remains of an interrupted build")
-        self._building.mkdir(parents=True)
         path = self._building / "signals.npy"
-        self._signals = np.lib.format.open_memmap(
-            path, mode="w+", dtype=np.dtype("<i2"), shape=(self._capacity, len(STANDARD_LEADS), self._samples)
-        )
+        shape = (self._capacity, len(STANDARD_LEADS), self._samples)
+        try:
+            self._building.mkdir(parents=True)
+            self._signals = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype("<i2"), shape=shape)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                remove_store(self._building)
+            raise DataError(f"the store {self.dest} cannot be written with signals of {shape}: {error}") from error
         self._inode = path.stat().st_ino
         return self
 
@@ -311,7 +316,7 @@ class EcgStore:
         try:
             signals = np.load(folder / "signals.npy", mmap_mode="r")
             index = read_index(folder / "index.csv")
-        except (OSError, ValueError) as error:
+        except (OSError, EOFError, ValueError) as error:
             raise DataError(f"the store {folder} is damaged ({error}); build it again") from error
         found = (signals.shape, signals.dtype, len(index), manifest.leads)
         expected = (shape, np.dtype("<i2"), manifest.records, STANDARD_LEADS)

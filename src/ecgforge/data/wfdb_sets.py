@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import wfdb
 from jaxtyping import Float
 from scipy.signal import resample_poly
 
@@ -32,6 +31,7 @@ from ecgforge.data.store import StoreWriter
 from ecgforge.data.workers import in_processes
 from ecgforge.errors import ConfigError, DataError, LabelError
 from ecgforge.formats.metadata import millivolts_per_unit
+from ecgforge.formats.wfdb import read_checked
 from ecgforge.labels import parse_statements
 from ecgforge.leads import STANDARD_LEADS, canonical_lead
 from ecgforge.record import EcgRecord, Patient, Provenance
@@ -43,7 +43,6 @@ _MARGIN_S = 1.0  # read beyond the crop, so that the filter's edge is outside it
 _SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}
 _UNKNOWN = ("", "nan", "unknown", "n/a", "none")
 _SHARES_OF_I_AND_II = {"III": (-1.0, 1.0), "aVR": (-0.5, -0.5), "aVL": (1.0, -0.5), "aVF": (-0.5, 1.0)}
-_READING_PROBLEMS = (OSError, ValueError, IndexError, KeyError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -203,34 +202,10 @@ def _read_signal(
     header_path: Path, form: _Form, entries: list[tuple[str, str]]
 ) -> tuple[Float[np.ndarray, "12 L"], dict[str, str]]:
     """A record's signal in the store's form (mV), and its header comments."""
-    _require_gains(header_path)
-    base = str(header_path.with_suffix(""))
-    try:
-        header = wfdb.rdheader(base)
-        wanted = math.ceil((form.seconds + _MARGIN_S) * header.fs)
-        last = None if header.sig_len is None else min(wanted, header.sig_len)
-        found = wfdb.rdrecord(base, sampto=last, return_res=64)
-    except _READING_PROBLEMS as error:
-        raise DataError(
-            f"its signals cannot be read ({error}); is a signal file missing or shorter than the header says?"
-        ) from error
-    rows = _by_lead(found.p_signal.T, found.sig_name, found.units, header_path, entries)
-    signal = _resampled(_twelve_leads(rows, entries), found.fs, form)
-    return _of_length(signal, form, entries), _comments(found.comments)
-
-
-def _require_gains(header_path: Path) -> None:
-    """Refuse what wfdb passes over: a gain of zero or none (it takes 200 a mV), and records in segments."""
-    text = header_path.read_text(encoding="utf-8", errors="replace")
-    lines = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    if not lines or len(lines[0]) < 2 or not lines[0][1].isdecimal():
-        raise DataError("expected a WFDB header with the number of signals in its first line")
-    if "/" in lines[0][0]:
-        raise DataError("expected a record in one piece, got one of several segments; join them first")
-    for fields in lines[1:]:
-        gain = re.match(r"[-+]?[\d.]+(?:e[-+]?\d+)?", fields[2], re.IGNORECASE) if len(fields) > 2 else None
-        if gain is None or float(gain.group()) == 0:
-            raise DataError(f"expected a gain in steps per mV, got zero or none for signal {fields[-1]}")
+    header, signals = read_checked(header_path, seconds=form.seconds + _MARGIN_S)
+    rows = _by_lead(signals, header.sig_name, header.units, header_path, entries)
+    signal = _resampled(_twelve_leads(rows, entries), header.fs, form)
+    return _of_length(signal, form, entries), _comments(header.comments)
 
 
 def _by_lead(

@@ -7,13 +7,14 @@ reads a gain of 0 as 200 and a damaged file as whatever is in it.
 Source: header(5) and signal(5) of the WFDB Applications Guide.
 """
 
+import math
 import re
 import zlib
 from pathlib import Path
 
 import numpy as np
 import wfdb
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from ecgforge.errors import DataError
 from ecgforge.formats.atomic import write_whole
@@ -69,24 +70,42 @@ def read(path: Path) -> EcgRecord:
         LabelError: a statement in our own comment lines does not exist.
     """
     header_path = _base_of(path).with_name(_base_of(path).name + ".hea")
-    if not header_path.is_file():
-        raise DataError(f"{header_path}: no such WFDB header")
-    _require_plain_header(header_path)
-    try:
-        found = wfdb.rdrecord(str(header_path.with_suffix("")), physical=False)
-    except _ANY_READING_PROBLEM as problem:
-        raise _why_unreadable(header_path, problem) from problem
-    _require_whole_files(found, header_path)
-    _require_own_signal(found, header_path)
-    values = found.dac(return_res=64)
-    units = np.array([millivolts_per_unit(unit, header_path) for unit in found.units])
+    header, values = read_checked(header_path)
+    units = np.array([millivolts_per_unit(unit, header_path) for unit in header.units])
     return record_with_metadata(
-        values.T * units[:, np.newaxis],
-        rate=float(found.fs),
-        leads=found.sig_name,
-        metadata=_comments(found.comments),
+        values * units[:, np.newaxis],
+        rate=float(header.fs),
+        leads=header.sig_name,
+        metadata=_comments(header.comments),
         path=header_path,
     )
+
+
+def read_checked(path: Path, *, seconds: float | None = None) -> tuple[wfdb.Record, Float[np.ndarray, "C L"]]:
+    """A record's header, and its signals in their own units, NaN where a sample is missing.
+
+    Args:
+        path: The header, NAME.hea.
+        seconds: How much of the beginning to read, None for all.
+
+    Raises:
+        DataError: a file is missing, cut short or at odds with its header, or a gain is zero; the message
+            names the file.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such WFDB header")
+    _require_plain_header(path)
+    base = str(path.with_suffix(""))
+    try:
+        header = wfdb.rdheader(base)
+        whole = seconds is None or header.sig_len is None or seconds * header.fs >= header.sig_len
+        found = wfdb.rdrecord(base, sampto=None if whole else math.ceil(seconds * header.fs), physical=False)
+    except _ANY_READING_PROBLEM as problem:
+        raise _why_unreadable(path, problem) from problem
+    _require_whole_files(header, path)
+    if whole:  # a checksum is of all samples
+        _require_own_signal(found, path)
+    return header, found.dac(return_res=64).T
 
 
 def _base_of(path: Path) -> Path:
@@ -173,10 +192,11 @@ def _require_own_signal(found: wfdb.Record, path: Path) -> None:
 
     Either alone is no proof, because headers edited by hand or by other tools may have one of them wrong.
     """
-    for lead, row, first, checksum in zip(
-        found.sig_name, found.d_signal.T, found.init_value, found.checksum, strict=True
+    for lead, row, first, checksum, averaged in zip(
+        found.sig_name, found.d_signal.T, found.init_value, found.checksum, found.samps_per_frame, strict=True
     ):
-        if not row.size or first is None or checksum is None:
+        # Of several samples a frame wfdb gives the mean, which has neither.
+        if not row.size or first is None or checksum is None or averaged > 1:
             continue
         if row[0] != first and (int(row.sum(dtype=np.int64)) - checksum) % 2**16:
             raise DataError(

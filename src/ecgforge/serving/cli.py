@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ecgforge.errors import EcgforgeError
 from ecgforge.serving import data_commands, model_commands
@@ -83,5 +84,6 @@ def main() -> None:
     try:
         app()
     except EcgforgeError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
+        # As Text, because a message may hold brackets: a file's name, a list of settings.
+        Console(stderr=True).print(Text.assemble(("error:", "bold red"), f" {error}"), soft_wrap=True)
         sys.exit(1)

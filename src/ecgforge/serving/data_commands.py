@@ -168,7 +168,9 @@ def simulate(
         folder = simulate_data_set(
             dest, n=n, seed=seed, rates=tuple(rate or (100,)), seconds=seconds, progress=progress
         )
-    typer.echo(f"{n} simulated records in {folder}; next: ecgforge data build ptbxl {folder} STORE")
+    # The builder for PTB-XL knows its 10 s only.
+    build = f"ptbxl {folder} STORE" if seconds == 10 else f"wfdb {folder} STORE --seconds {seconds:g}"
+    typer.echo(f"{n} simulated records in {folder}; next: ecgforge data build {build}")
 
 
 def parse_folds(text: str) -> tuple[int, ...]:

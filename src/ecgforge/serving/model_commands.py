@@ -145,6 +145,7 @@ def demo(
     """Generate an ECG for each of a handful of statement sets with the default weights: a first look."""
     from ecgforge.generate import Generator
 
+    _require_writable(out)
     generator = Generator.load()
     started = time.monotonic()
     with progress_bar("Sampling") as progress:
@@ -268,6 +269,7 @@ def import_original(
     """
     from ecgforge.checkpoints.original import import_checkpoint
 
+    _require_writable(out)
     config = import_checkpoint(checkpoint, out, cauchy=cauchy.value)
     typer.echo(f"{out}: {config.network.layers} layers, {len(config.labels)} statements, Cauchy sum {cauchy.value}")
 

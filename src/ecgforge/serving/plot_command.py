@@ -38,7 +38,7 @@ def plot(
     ] = Layout.THREE_BY_FOUR,
     dpi: Annotated[
         float,
-        typer.Option(min=10, help="Pixels per inch of a png; multiples of 25.4 give the crispest grid."),
+        typer.Option(min=10, max=1270, help="Pixels per inch of a png; multiples of 25.4 give the crispest grid."),
     ] = 254.0,
 ) -> None:
     """Draw ECG records on paper: 25 mm/s, 10 mm/mV, a page each.

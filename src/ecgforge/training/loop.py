@@ -67,20 +67,27 @@ Report = Callable[[Status], None]
 
 
 def make_fabric(*, device: str, devices: int, precision: str) -> Fabric:
-    """The devices to train on; under torchrun its processes decide, and `devices` is not looked at."""
+    """The devices to train on; under torchrun its processes decide, and `devices` is not looked at.
+
+    Raises:
+        ConfigError: this machine has no such devices, or they do not know the precision.
+    """
     nodes = 1
     if "TORCHELASTIC_RUN_ID" in os.environ:
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
     # The residual convolution of the last block feeds nothing, so DDP must expect unused parameters.
     strategy: Any = DDPStrategy(find_unused_parameters=True) if devices * nodes > 1 else "auto"
-    return Fabric(
-        accelerator=device,
-        devices=devices,
-        num_nodes=nodes,
-        strategy=strategy,
-        precision=precision,  # type: ignore[arg-type]  # a word from the configuration; Fabric checks it
-    )
+    try:
+        return Fabric(
+            accelerator=device,
+            devices=devices,
+            num_nodes=nodes,
+            strategy=strategy,
+            precision=precision,  # type: ignore[arg-type]  # a word from the configuration; Fabric checks it
+        )
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"cannot train on {devices} x {device!r} with precision {precision!r}: {error}") from error
 
 
 def scale_note(config: TrainingConfig, data: TrainingData) -> str:
