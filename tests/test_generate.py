@@ -71,10 +71,9 @@ def test_order_and_subset_do_not_change_a_record(generator: Generator) -> None:
 
 def test_processes_and_threads_do_not_change_a_record(generator: Generator, model_folder: Path) -> None:
     alone = signals(generator.sample(SETS, n=2, seed=4, options=QUICK))
-    spread = sample_in_processes(
-        SETS, n=2, seed=4, options=SamplingOptions(steps=4, batch_size=1), model=model_folder, processes=2
-    )
-    assert np.array_equal(alone, signals(spread))
+    options = SamplingOptions(steps=4, batch_size=1)
+    spread = sample_in_processes(SETS, n=2, seed=4, options=options, model=model_folder, processes=2)
+    assert np.array_equal(alone, signals(list(spread)))
     before = torch.get_num_threads()
     torch.set_num_threads(3 - min(before, 2))
     try:

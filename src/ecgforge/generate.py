@@ -238,27 +238,43 @@ def sample_in_processes(
     device: str = "cpu",
     processes: int = 1,
     progress: Progress | None = None,
-) -> list[EcgRecord]:
-    """As Generator.load(model).sample(...), spread over worker processes of one thread each; same records.
+) -> Iterator[EcgRecord]:
+    """The records of Generator.load(model).sample(...), one by one, made by worker processes of one thread each.
+
+    Args:
+        statements, n, seed, options: as Generator.sample.
+        model: Model folder, None for the default.
+        device: Where every process samples.
+        processes: How many; 1 samples here, on all threads.
+        progress: Called with (done, total), in network calls or in records.
 
     Raises:
         LabelError, ConfigError, CheckpointError: before any process is started.
     """
     generator = Generator.load(model, device=device)
-    if processes == 1:
-        return generator.sample(statements, n=n, seed=seed, options=options, progress=progress)
     jobs = _jobs(statements, n=n)
     generator.check(jobs, options=options)
+    if processes == 1:
+        return generator.sample_each(jobs, seed=seed, options=options, progress=progress)
     chunks = [jobs[start : start + options.batch_size] for start in range(0, len(jobs), options.batch_size)]
-    records: list[EcgRecord] = []
+    return _spread([(chunk, seed, options) for chunk in chunks], processes, (model, device), progress)
+
+
+_Task = tuple[Sequence[Job], int, SamplingOptions]
+
+
+def _spread(
+    tasks: Sequence[_Task], processes: int, worker: tuple[Path | None, str], progress: Progress | None
+) -> Iterator[EcgRecord]:
+    done, total = 0, sum(len(jobs) for jobs, _, _ in tasks)
     with ProcessPoolExecutor(
-        processes, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(model, device)
+        processes, mp_context=get_context("spawn"), initializer=_start_worker, initargs=worker
     ) as pool:
-        for done in pool.map(_sample_chunk, [(chunk, seed, options) for chunk in chunks]):
-            records.extend(done)
+        for records in pool.map(_sample_chunk, tasks):
+            yield from records
+            done += len(records)
             if progress:
-                progress(len(records), len(jobs))
-    return records
+                progress(done, total)
 
 
 _worker_generator: Generator | None = None  # one per worker process, set when it starts
@@ -270,7 +286,7 @@ def _start_worker(model: Path | None, device: str) -> None:
     _worker_generator = Generator.load(model, device=device)
 
 
-def _sample_chunk(task: tuple[Sequence[Job], int, SamplingOptions]) -> list[EcgRecord]:
+def _sample_chunk(task: _Task) -> list[EcgRecord]:
     jobs, seed, options = task
     if _worker_generator is None:
         raise RuntimeError("a worker process was used before it was started")

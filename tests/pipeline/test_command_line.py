@@ -83,7 +83,12 @@ def test_generated_records_open_in_the_wfdb_package(workshop: Path) -> None:
     words = ["generate", "-s", "NORM,SR", "-s", "LAO/LAE,IMI:0.5", "-n", 2, "--seed", 5, "--steps", 3, "--out", out]
     run(*words, "--model", workshop / "run" / "model", "--plot")
     names = sorted(path.stem for path in out.glob("*.hea"))
-    assert names == ["00000_NORM_SR", "00001_NORM_SR", "00002_LAO-LAE_IMI", "00003_LAO-LAE_IMI"]
+    assert names == [
+        "seed5-00000_NORM_SR",
+        "seed5-00001_NORM_SR",
+        "seed5-00002_LAO-LAE_IMI",
+        "seed5-00003_LAO-LAE_IMI",
+    ]
     record = wfdb.rdrecord(str(out / names[2]))
     assert record.sig_name == ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
     assert (record.fs, record.p_signal.shape) == (100, (200, 12))
@@ -106,8 +111,8 @@ def test_the_same_seed_gives_the_same_file(workshop: Path) -> None:
 def test_other_formats_and_plot(workshop: Path) -> None:
     words = ["generate", "-s", "AFIB", "--steps", 2, "--model", workshop / "run" / "model", "--out", workshop / "csv"]
     run(*words, "--format", "csv")
-    run("plot", workshop / "csv" / "00000_AFIB.csv", "--format", "svg", "--out", workshop / "pictures")
-    assert "<svg" in (workshop / "pictures" / "00000_AFIB.svg").read_text()
+    run("plot", workshop / "csv" / "seed0-00000_AFIB.csv", "--format", "svg", "--out", workshop / "pictures")
+    assert "<svg" in (workshop / "pictures" / "seed0-00000_AFIB.svg").read_text()
 
 
 def test_checkpoints_go_to_the_original_and_back(workshop: Path) -> None:
@@ -116,7 +121,7 @@ def test_checkpoints_go_to_the_original_and_back(workshop: Path) -> None:
     words = ["generate", "-s", "AFIB", "--steps", 2, "--out"]
     run(*words, workshop / "a", "--model", workshop / "imported")
     run(*words, workshop / "b", "--model", workshop / "run" / "model")
-    there, here = (np.fromfile(workshop / name / "00000_AFIB.dat", "<i2") for name in "ab")
+    there, here = (np.fromfile(workshop / name / "seed0-00000_AFIB.dat", "<i2") for name in "ab")
     assert np.abs(there.astype(int) - here).max() <= 1  # uV
 
 

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -103,32 +103,28 @@ def generate(
             processes=processes,
             progress=progress,
         )
-    seconds = time.monotonic() - started
-    written = write_records(records, out, format=format.value, plot=plot)
-    typer.echo(f"{len(records)} synthetic records ({seconds / len(records):.2f} s each), {len(written)} files in {out}")
+        written = [write_files(record, out, format=format.value, plot=plot) for record in records]
+    seconds = (time.monotonic() - started) / len(written)
+    typer.echo(f"{len(written)} synthetic records in {out}, {seconds:.2f} s each; the first: {written[0][0]}")
 
 
-def write_records(records: Sequence["EcgRecord"], folder: Path, *, format: str, plot: bool) -> list[Path]:
-    """Write records as `00000_NORM_SR` and so on, with a picture each on request; returns the files."""
+def write_files(record: "EcgRecord", folder: Path, *, format: str, plot: bool) -> list[Path]:
+    """Write a record as `seed0-00000_NORM_SR`, with a picture on request; returns the files."""
     from ecgforge.formats import write_record
 
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for record in records:
-        base = folder / file_stem(record)
-        written.append(write_record(record, base, format=format))
-        if plot:
-            from ecgforge.ecg_paper import save_ecg
+    base = folder / file_stem(record)
+    written = [write_record(record, base, format=format)]
+    if plot:
+        from ecgforge.ecg_paper import save_ecg
 
-            picture = base.with_name(base.name + ".png")
-            save_ecg(record, picture)
-            written.append(picture)
+        written.append(base.with_name(base.name + ".png"))
+        save_ecg(record, written[-1])
     return written
 
 
 def file_stem(record: "EcgRecord") -> str:
-    """Index and statements as a name that every format accepts: letters, digits, `_` and `-`."""
-    words = [f"{record.provenance.index or 0:05d}", *record.statements]
+    """Seed, index and statements as a name that every format accepts: letters, digits, `_` and `-`."""
+    words = [f"seed{record.provenance.seed}-{record.provenance.index:05d}", *record.statements]
     return re.sub(r"[^A-Za-z0-9_-]+", "-", "_".join(words)).strip("-")
 
 
@@ -150,10 +146,11 @@ def demo(
     started = time.monotonic()
     with progress_bar("Sampling") as progress:
         records = generator.sample(DEMO_STATEMENTS, seed=0, progress=progress)
-    seconds = time.monotonic() - started
-    for path in write_records(records, out, format="wfdb", plot=True):
-        typer.echo(f"wrote {path}")
-    typer.echo(f"{len(records)} synthetic 12-lead ECGs of 10 s, {seconds / len(records):.2f} s each")
+    seconds = (time.monotonic() - started) / len(records)
+    for record in records:
+        for path in write_files(record, out, format="wfdb", plot=True):
+            typer.echo(f"wrote {path}")
+    typer.echo(f"{len(records)} synthetic 12-lead ECGs of 10 s, {seconds:.2f} s each")
     typer.echo("Go on with: ecgforge generate --statements AFIB,LVH -n 4 --seed 1 --out out/mine --plot")
 
 
