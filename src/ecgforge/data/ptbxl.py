@@ -124,8 +124,9 @@ def detect_version(src: Path, *, records: int) -> str:
 def _read_table(src: Path) -> pd.DataFrame:
     path = src / "ptbxl_database.csv"
     if not path.is_file():
+        found = "a folder without ptbxl_database.csv" if src.is_dir() else "no such folder"
         raise DataError(
-            f"expected PTB-XL in {src}, got a folder without ptbxl_database.csv; "
+            f"expected PTB-XL in {src}, got {found}; "
             "name the folder that holds it (download: https://physionet.org/content/ptb-xl)"
         )
     try:

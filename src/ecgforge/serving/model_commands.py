@@ -266,7 +266,6 @@ def import_original(
     """
     from ecgforge.checkpoints.original import import_checkpoint
 
-    _require_writable(out)
     config = import_checkpoint(checkpoint, out, cauchy=cauchy.value)
     typer.echo(f"{out}: {config.network.layers} layers, {len(config.labels)} statements, Cauchy sum {cauchy.value}")
 

@@ -193,6 +193,7 @@ class Run:
             batch.condition.to(device),
             step=batch.step.to(device),
             eps=batch.eps.to(device),
+            weight=self.config.loss_weight,
         )
         if not torch.isfinite(losses).all():
             guilty = [name for name, loss in zip(batch.record_ids, losses.tolist(), strict=True) if loss - loss != 0]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ecgforge.diffusion.denoiser import LossWeight
 from ecgforge.diffusion.schedule import LinearSchedule
 from ecgforge.errors import ConfigError
 from ecgforge.leads import MODEL_LEADS
@@ -52,6 +53,7 @@ class TrainingConfig:
         schedule: Noise levels.
         data: Records learned from.
         stages: Steps and window lengths, in order.
+        loss_weight: Of the noise levels: "noise" as in the papers, or "balanced" (see diffusion.denoiser.eps_loss).
         batch_size: Records per step over all devices together.
         learning_rate: Of Adam, after the warm-up.
         warmup_steps: Linear warm-up.
@@ -73,6 +75,7 @@ class TrainingConfig:
     schedule: LinearSchedule = LinearSchedule()
     data: DataConfig = DataConfig()
     stages: tuple[Stage, ...] = (Stage(steps=100_000, samples=1000),)
+    loss_weight: LossWeight = "noise"
     batch_size: int = 8
     learning_rate: float = 2e-4
     warmup_steps: int = 0
@@ -136,12 +139,13 @@ PRESETS = {
         stages=(
             Stage(steps=2500, samples=250),
             Stage(steps=1200, samples=500),
-            Stage(steps=2200, samples=1000),
+            Stage(steps=2700, samples=1000),
         ),
+        loss_weight="balanced",
         batch_size=16,
         learning_rate=1e-3,
         warmup_steps=200,
-        decay_from=0.7,
+        decay_from=0.8,
         gradient_clip=1.0,
         ema_decay=0.999,
     ),
