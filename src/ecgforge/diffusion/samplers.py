@@ -3,8 +3,9 @@
 Each is a function (denoise, x, levels, ...) -> x_0 over noise levels that fall to the clean signal; `x` starts as
 sigma_T times a standard normal draw (here sigma_T is close to 1, and the papers draw from N(0, I)).
 
-Which one? `dpmpp_2m` with 20 levels for use, `ddpm` over all levels for the papers' own sampling, `ddim` for a
-deterministic map from noise to signal that is easy to reason about.
+Which one? `ddpm` draws fresh noise at every level, which mends errors of the network: over all levels it is the papers'
+own sampling, over a quarter of them evenly in time the default. `dpmpp_2m` follows the deterministic flow accurately in
+20 calls, for a network that is right at every noise level. `ddim` does so to first order and is easy to reason about.
 """
 
 import math

@@ -67,11 +67,11 @@ def generate(
         Path | None, typer.Option(help="Model folder; by default the weights that come with ecgforge.")
     ] = None,
     sampler: Annotated[
-        SamplerChoice, typer.Option(help="dpmpp is best in few steps; ddpm is the papers' own.")
-    ] = SamplerChoice.DPMPP,
+        SamplerChoice, typer.Option(help="ddpm is most lifelike; dpmpp and ddim are deterministic and faster.")
+    ] = SamplerChoice.DDPM,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Network calls per record; default 20, for ddpm all of the model's."),
+        typer.Option(min=1, help="Network calls per record; default 50 for ddpm (the papers take 200), else 20."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Records at once: speed and memory, not the result.")] = 8,
     processes: Annotated[

@@ -139,7 +139,7 @@ PRESETS = {
         stages=(
             Stage(steps=2500, samples=250),
             Stage(steps=1200, samples=500),
-            Stage(steps=2700, samples=1000),
+            Stage(steps=2350, samples=1000),
         ),
         loss_weight="balanced",
         batch_size=16,
