@@ -45,7 +45,7 @@ found = {"refused": refused, "reported": reported, "ranks": run.fabric.world_siz
 def config_of_both() -> TrainingConfig:
     """Twenty-two steps with clipping, warm-up and averaging; batches that two processes can share."""
     stages = (Stage(steps=12, samples=32), Stage(steps=10, samples=64))
-    return tiny_config(stages=stages, warmup_steps=5, decay=True, gradient_clip=0.5)
+    return tiny_config(stages=stages, warmup_steps=5, decay_from=0.5, gradient_clip=0.5)
 
 
 def free_port() -> int:

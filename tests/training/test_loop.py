@@ -303,3 +303,9 @@ def test_scale_of_the_data_against_the_schedule(start: StartRun, store: EcgStore
     assert "schedule 0.0" in scale_note(run.config, run.data) and ": fits" in scale_note(run.config, run.data)
     short = replace(run.config, schedule=replace(run.config.schedule, T=50))
     assert "does not fit" in scale_note(short, run.data)
+
+
+def test_training_leaves_small_numbers_as_they_were(store: EcgStore, tmp_path: Path) -> None:
+    """Denormals are flushed for speed while training, not for the rest of the process."""
+    train(tiny_config(), store, tmp_path / "run", device="cpu")
+    assert float(torch.tensor(1e-310, dtype=torch.float64) * 1) == 1e-310

@@ -14,7 +14,8 @@ Every draw follows from (seed, step), so a resumed run repeats what an uninterru
 import csv
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -330,11 +331,29 @@ def train(
         ConfigError, DataError, CheckpointError: before anything is computed.
         TrainingError: the loss is no longer finite.
     """
-    # Averages of squared gradients fall below the smallest normal number, where a CPU is many times slower.
-    torch.set_flush_denormal(True)
     fabric = make_fabric(device=device, devices=devices, precision=config.precision)
     fabric.launch()
     run = Run(config, store, folder, fabric)
+    with _denormals_flushed():
+        _train_to_the_end(run, report)
+    return run
+
+
+@contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Averages of squared gradients fall below the smallest normal number, where a CPU is many times slower.
+
+    The switch is the process's, so it is put back for whoever computes there afterwards.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def _train_to_the_end(run: Run, report: Report | None) -> None:
+    config, fabric = run.config, run.fabric
     saved = drawn = fabric.broadcast(time.monotonic())  # every process acts on the first one's clock
     pace = _Pace(run)
     while run.step < config.total_steps:
@@ -353,7 +372,6 @@ def train(
             run.draw_samples()
             fabric.barrier()
             drawn = now
-    return run
 
 
 class _Pace:
