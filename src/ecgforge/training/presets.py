@@ -132,7 +132,7 @@ _SMALL = SssdConfig(
 PRESETS = {
     # The paper: arXiv 2301.08227, Table II, and the authors' configuration (batch 8, 100,000 iterations, no EMA).
     "sssd-ecg": TrainingConfig(name="sssd-ecg"),
-    # 0.71 M parameters; an hour on two CPU cores shows P, QRS and T (docs/log.md, "First default weights").
+    # 0.71 M parameters, 80 minutes on two quiet CPU cores: beats with P, QRS and T, no steady rhythm yet (docs/log.md).
     "sssd-ecg-small": TrainingConfig(
         name="sssd-ecg-small",
         network=_SMALL,
