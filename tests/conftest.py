@@ -5,10 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 hook = install_import_hook("ecgforge", "typechecking.check")
 hook.__enter__()
+
+# The same examples every time, so that what passes once passes again; --hypothesis-profile=default searches anew.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 PARITY_FOLDER = Path(__file__).resolve().parents[1].parent / "shared" / "parity"
 

@@ -146,9 +146,9 @@ def _number(value: int | float | None) -> str | None:
 
 def _escape(text: str) -> str:
     plain = text.encode("unicode_escape").decode("ascii")
-    # Spaces at the ends are stripped by readers, commas at the end by spreadsheets.
-    kept = plain.strip(" ,")
-    start = len(plain) - len(plain.lstrip(" ,"))
+    # Readers strip spaces and comment signs at the ends, spreadsheets commas.
+    kept = plain.strip(" ,#")
+    start = len(plain) - len(plain.lstrip(" ,#"))
     outside = (plain[:start], plain[start + len(kept) :])
     before, after = ("".join(f"\\x{ord(letter):02x}" for letter in part) for part in outside)
     return before + kept + after
