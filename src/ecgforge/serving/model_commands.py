@@ -158,7 +158,7 @@ def demo(
 
 
 def train(
-    preset: Annotated[str, typer.Argument(help="sssd-ecg (the paper) or sssd-ecg-small (80 minutes on 2 cores).")],
+    preset: Annotated[str, typer.Argument(help="sssd-ecg (the paper) or sssd-ecg-small (for 2 CPU cores).")],
     data: Annotated[Path, typer.Option(help="Store to learn from, see `ecgforge data build`.")],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     config: Annotated[Path | None, typer.Option(help="TOML file with settings that differ from the preset.")] = None,

@@ -132,7 +132,8 @@ _SMALL = SssdConfig(
 PRESETS = {
     # The paper: arXiv 2301.08227, Table II, and the authors' configuration (batch 8, 100,000 iterations, no EMA).
     "sssd-ecg": TrainingConfig(name="sssd-ecg"),
-    # 0.71 M parameters, 80 minutes on two quiet CPU cores: beats with P, QRS and T, no steady rhythm yet (docs/log.md).
+    # 0.71 M parameters, for two CPU cores: beats with P, QRS and T, no steady rhythm yet. The run it was drawn from
+    # was steered by hand; its time, about 80 minutes on a quiet machine, is an estimate (docs/log.md).
     "sssd-ecg-small": TrainingConfig(
         name="sssd-ecg-small",
         network=_SMALL,
