@@ -118,12 +118,25 @@ def _read_union(kind: Any, value: Any, place: _Place) -> Any:
     options = tuple(option for option in options if option is not types.NoneType)
     if len(options) == 1:
         return _read_value(options[0], value, place)
+    if all(map(dataclasses.is_dataclass, options)):
+        return _read_value(_option_of_kind(options, value, place), value, place)
     for option in options:
         try:
             return _read_value(option, value, place)
         except ConfigError:
             continue
     raise place.error(f"expected {_expected(kind)}, got {_shown(value)}")
+
+
+def _option_of_kind(options: Sequence[type[Any]], value: Any, place: _Place) -> type[Any]:
+    """Which of several dataclasses a table describes: each has a field `kind` whose default is its name."""
+    kinds = {option.kind: option for option in options}
+    if not isinstance(value, Mapping):
+        raise place.error(f"expected a table of settings, got {_shown(value)}")
+    word = value.get("kind")
+    if word not in kinds:
+        raise place.inside("kind").error(f"expected one of {', '.join(kinds)}, got {_shown(word)}")
+    return kinds[cast(str, word)]
 
 
 def _read_literal(kind: Any, value: Any, place: _Place) -> Any:

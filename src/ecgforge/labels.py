@@ -7,10 +7,11 @@ scp_statements.csv). A vocabulary travels with every store and every model; a mi
 
 import csv
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -19,6 +20,7 @@ from ecgforge.errors import LabelError
 
 GROUPS = ("diagnostic", "form", "rhythm")
 LABEL_SETS = ("all", "diagnostic", "subdiagnostic", "superdiagnostic", "form", "rhythm")
+_CLASSES = ("subdiagnostic", "superdiagnostic")  # sets whose labels stand for several statements
 
 
 @dataclass(frozen=True)
@@ -129,31 +131,35 @@ class LabelVocabulary:
         aggregate = {"subdiagnostic": known.subclass, "superdiagnostic": known.superclass}.get(self.name, known.code)
         return aggregate if aggregate in self.labels else None
 
-    def encode(self, statements: Mapping[str, float], *, strict: bool = False) -> Float[np.ndarray, "K"]:
+    def encode(
+        self, statements: Mapping[str, float], *, strict: bool = False, others: Literal["absent", "unknown"] = "absent"
+    ) -> Float[np.ndarray, "K"]:
         """Label vector of statements with grades; several statements of one subclass count with the largest grade.
 
         Args:
-            statements: Code -> grade in (0, 1].
+            statements: Code -> grade from 0 (known to be absent) to 1. In a set of classes a grade of 0 says nothing:
+                one absent statement does not make its class absent.
             strict: Refuse statements that this vocabulary has no column for, instead of leaving them out.
+            others: What the labels are that no statement counts towards: absent (0) or unknown (NaN).
 
         Raises:
             LabelError: a statement does not exist, or `strict` and one is outside the vocabulary.
         """
-        vector = np.zeros(len(self), dtype=np.float32)
+        vector = np.full(len(self), np.nan if others == "unknown" else 0.0, dtype=np.float32)
         outside = []
         for code, grade in statements.items():
             label = self.label_of(code)
             if label is None:
                 outside.append(code)
-                continue
-            column = self.labels.index(label)
-            vector[column] = max(vector[column], grade)
+            elif grade > 0 or self.name not in _CLASSES:
+                column = self.labels.index(label)
+                vector[column] = np.fmax(vector[column], grade)  # fmax: any grade is more than unknown
         if strict and outside:
             raise LabelError(f"expected statements of the label set {self.describe()}, got {' '.join(outside)}")
         return vector
 
     def decode(self, vector: Float[np.ndarray, "K"]) -> dict[str, float]:
-        """Labels with their grade where it is above 0."""
+        """Labels with their grade where it is above 0; absent and unknown ones (NaN) are left out."""
         return {label: float(grade) for label, grade in zip(self.labels, vector, strict=True) if grade > 0}
 
     def describe(self) -> str:
@@ -196,3 +202,15 @@ def vocabulary(name: str = "all") -> LabelVocabulary:
             f"expected a label set out of {', '.join(LABEL_SETS)}, got {name!r}{_suggest(name, LABEL_SETS)}"
         )
     return LabelVocabulary(name=name, labels=tuple(labels))
+
+
+def custom_vocabulary(codes: Sequence[str]) -> LabelVocabulary:
+    """A label set of one's own: these statements, in this order.
+
+    Raises:
+        LabelError: no statement, an unknown one, or one given twice.
+    """
+    labels = tuple(statement(code).code for code in codes)
+    if not labels or len(set(labels)) < len(labels):
+        raise LabelError(f"expected one or more different statements, got {' '.join(codes) or 'none'}")
+    return LabelVocabulary(name="custom", labels=labels)

@@ -14,6 +14,7 @@ from ecgforge.errors import DataError
 
 STANDARD_LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 MODEL_LEADS = ("I", "V1", "V2", "V3", "V4", "V5", "V6", "aVF")
+NLE_LEADS = ("I", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")  # the same eight as SSSD-ECG-nle orders them
 LIMB_LEADS = STANDARD_LEADS[:6]
 
 _CANONICAL = {name.upper(): name for name in STANDARD_LEADS}

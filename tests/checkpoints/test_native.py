@@ -21,7 +21,6 @@ def saved(tmp_path: Path) -> tuple[ModelConfig, SssdEcg, Path]:
     torch.manual_seed(1)
     config = ModelConfig(
         name="tiny",
-        network_kind="sssd",
         network=TINY_NETWORK,
         schedule=LinearSchedule(T=50),
         label_set="all",

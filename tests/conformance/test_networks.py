@@ -1,4 +1,4 @@
-"""Every registered network keeps the promises of `network(x, level, condition) -> tensor`."""
+"""Every registered denoising network keeps the promises of `network(x, level, condition) -> tensor`."""
 
 import math
 from dataclasses import is_dataclass, replace
@@ -10,28 +10,35 @@ from torch import Tensor, nn
 
 from ecgforge import models
 from ecgforge.errors import ConfigError
-from ecgforge.models import NETWORKS
-from ecgforge.models.sssd import ResidualBlock, SssdConfig, SssdEcg
+from ecgforge.models import DENOISERS, NETWORKS
+from ecgforge.models.patch_s4 import PatchS4Config
+from ecgforge.models.sssd import ResidualBlock, SssdConfig
 
 # A small configuration of each; two blocks, so that one feeds another.
-TINY = {"sssd": replace(TINY_NETWORK, layers=2)}
+TINY = {
+    "sssd": replace(TINY_NETWORK, layers=2),
+    "patch-s4": PatchS4Config(
+        length=64, labels=71, facts=(), patch=1, features=8, layers=2, condition_features=8, state_size=4
+    ),
+}
 
 # What feeds nothing by the architecture's own fault: the last block passes its residual stream to no one.
-WITHOUT_GRADIENT = {"sssd": "blocks.1.residual."}
+WITHOUT_GRADIENT = {"sssd": ("blocks.1.residual.",), "patch-s4": ()}
 
-each_network = pytest.mark.parametrize("kind", NETWORKS)
+each_network = pytest.mark.parametrize("kind", DENOISERS)
 
 
-def fresh(kind: str, **changes: object) -> SssdEcg:
+def fresh(kind: str, **changes: object) -> nn.Module:
     torch.manual_seed(0)
-    return NETWORKS[kind](replace(TINY[kind], **changes))
+    return DENOISERS[kind](replace(TINY[kind], **changes))
 
 
-def lively(kind: str, **changes: object) -> SssdEcg:
-    """A network whose last layer does not start at zero."""
+def lively(kind: str, **changes: object) -> nn.Module:
+    """A network in which nothing starts at zero."""
     network = fresh(kind, **changes)
-    nn.init.normal_(network.output.weight)
-    nn.init.normal_(network.output.bias)
+    for value in network.parameters():
+        if not value.any():
+            nn.init.normal_(value, std=0.3)
     return network
 
 
@@ -46,9 +53,9 @@ def inputs(
 
 
 def test_every_network_is_tried_here_and_every_model_registered() -> None:
-    assert TINY.keys() == NETWORKS.keys() == WITHOUT_GRADIENT.keys()
+    assert TINY.keys() == DENOISERS.keys() == WITHOUT_GRADIENT.keys()
     for kind, network in NETWORKS.items():
-        assert is_dataclass(network.config_class) and type(TINY[kind]) is network.config_class
+        assert is_dataclass(network.config_class) and network.config_class().kind == kind
         assert getattr(models, network.__name__) is network
 
 
@@ -100,7 +107,8 @@ def test_gradients_are_finite_and_reach_every_parameter(kind: str) -> None:
     network(*inputs(kind)).square().mean().backward()
     reached = {name for name, value in network.named_parameters() if value.grad is not None}
     idle = {name for name, _ in network.named_parameters()} - reached
-    assert idle and all(name.startswith(WITHOUT_GRADIENT[kind]) for name in idle)
+    assert all(name.startswith(WITHOUT_GRADIENT[kind]) for name in idle)
+    assert bool(idle) == bool(WITHOUT_GRADIENT[kind])
     for name, value in network.named_parameters():
         if name in reached:
             assert value.grad is not None and torch.isfinite(value.grad).all(), name
@@ -121,7 +129,7 @@ def test_weights_survive_saving_and_loading(kind: str) -> None:
     network = lively(kind)
     expected = network(*inputs(kind))
     torch.manual_seed(77)
-    other = NETWORKS[kind](TINY[kind])
+    other = DENOISERS[kind](TINY[kind])
     other(*inputs(kind))  # anything computed from the weights and kept must be forgotten on loading
     other.load_state_dict(network.state_dict())
     assert torch.equal(other(*inputs(kind)), expected)

@@ -14,14 +14,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from ecgforge import config as configuration
 from ecgforge.diffusion.schedule import LinearSchedule
 from ecgforge.errors import CheckpointError
 from ecgforge.labels import LabelVocabulary
-from ecgforge.models import NETWORKS
-from ecgforge.models.sssd import SssdConfig, SssdEcg
+from ecgforge.models import NETWORKS, NetworkConfig
 
 FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
@@ -34,9 +33,8 @@ class ModelConfig:
 
     Attributes:
         name: Of the preset or checkpoint it came from.
-        network_kind: Key of models.NETWORKS.
-        network: Size of the network.
-        schedule: Noise levels it was trained on.
+        network: Kind and size of the network.
+        schedule: Noise levels it was trained on; None for networks that know none (a GAN's generator, a classifier).
         label_set: Name of the label vocabulary.
         labels: Its K labels, in the order of the condition vector.
         leads: C leads in the order of the network's channels.
@@ -48,9 +46,8 @@ class ModelConfig:
     """
 
     name: str
-    network_kind: str
-    network: SssdConfig
-    schedule: LinearSchedule
+    network: NetworkConfig
+    schedule: LinearSchedule | None
     label_set: str
     labels: tuple[str, ...]
     leads: tuple[str, ...]
@@ -71,18 +68,12 @@ class Model:
     """A network with its configuration."""
 
     config: ModelConfig
-    network: SssdEcg
+    network: nn.Module
 
 
-def build_network(config: ModelConfig) -> SssdEcg:
-    """A fresh network of this configuration.
-
-    Raises:
-        CheckpointError: the network kind is unknown.
-    """
-    if config.network_kind not in NETWORKS:
-        raise CheckpointError(f"expected a network out of {', '.join(NETWORKS)}, got {config.network_kind!r}")
-    return NETWORKS[config.network_kind](config.network)
+def build_network(config: NetworkConfig) -> nn.Module:
+    """A fresh network of this configuration."""
+    return NETWORKS[config.kind](config)
 
 
 def save_model(config: ModelConfig, weights: Mapping[str, Tensor], folder: Path) -> ModelConfig:
@@ -140,12 +131,12 @@ def load_model(folder: Path) -> Model:
     except SafetensorError as error:
         raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
     with torch.random.fork_rng(devices=[]):  # initial weights are overwritten; the caller's draws stay untouched
-        network = build_network(config)
+        network = build_network(config.network)
     load_weights(network, weights, source=str(path))
     return Model(config=config, network=network.eval().requires_grad_(False))
 
 
-def load_weights(network: SssdEcg, weights: Mapping[str, Any], *, source: str) -> None:
+def load_weights(network: nn.Module, weights: Mapping[str, Any], *, source: str) -> None:
     """Put weights into a network, every key and shape checked.
 
     Raises:

@@ -363,13 +363,11 @@ def convolve_directly(
     return torch.einsum("bhs,hts->bht", u, causal + anticausal) + feedthrough[:, None] * u
 
 
-class S4Layer(nn.Module):
-    """LayerNorm(x + W gelu(K * x + D x) + b): the bidirectional S4 layer of SSSD-ECG, features last.
+class S4Convolution(nn.Module):
+    """K * x + D x with a bidirectional S4 kernel K, features last.
 
-    Features last makes every dense product one contiguous matrix product and the norm one pass; only the
-    convolution sees time last.
-
-    Source: arXiv 2301.08227, section III.B; the authors' S4 layer with post-normalisation, exact GELU.
+    Features last makes every dense product around it one contiguous matrix product; only the convolution sees time
+    last.
     """
 
     def __init__(
@@ -390,13 +388,15 @@ class S4Layer(nn.Module):
         else:
             raise ConfigError(f"expected kernel 's4' or 's4d', got {kernel!r}")
         self.D = nn.Parameter(torch.randn(features))
-        self.output = nn.Linear(features, features)
-        self.norm = nn.LayerNorm(features)
         self._kept_spectra: dict[int, Tensor] | None = None
 
     def two_sided_kernel(self, length: int) -> Float[Tensor, "H n"]:
-        """The layer's kernel of both directions with D, for records of `length` samples."""
+        """The kernel of both directions with D, for records of `length` samples."""
         return two_sided_kernel(self.kernel(length), self.D, fft_length=2 * length)
+
+    def convolve(self, x: Float[Tensor, "B L H"]) -> Float[Tensor, "B L H"]:
+        """K * x + D x; any length up to the one the kernel was made for."""
+        return self._convolve(x.transpose(1, 2)).transpose(1, 2).contiguous()
 
     def _convolve(self, u: Float[Tensor, "B H L"]) -> Float[Tensor, "B H L"]:
         # Kernels of a thousand taps need float32, and CUDA has no FFT in bfloat16: no autocast in here.
@@ -409,10 +409,29 @@ class S4Layer(nn.Module):
             spectrum = self._kept_spectra[length]
             return torch.fft.irfft(torch.fft.rfft(u, n=2 * length) * spectrum, n=2 * length)[..., :length]
 
+
+class S4Layer(S4Convolution):
+    """LayerNorm(x + W gelu(K * x + D x) + b): the bidirectional S4 layer of SSSD-ECG, features last.
+
+    Source: arXiv 2301.08227, section III.B; the authors' S4 layer with post-normalisation, exact GELU.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        state_size: int,
+        length: int,
+        kernel: KernelName = "s4",
+        cauchy: CauchySum = "full",
+    ) -> None:
+        super().__init__(features, state_size=state_size, length=length, kernel=kernel, cauchy=cauchy)
+        self.output = nn.Linear(features, features)
+        self.norm = nn.LayerNorm(features)
+
     def forward(self, x: Float[Tensor, "B L H"]) -> Float[Tensor, "B L H"]:
         """One layer; any length up to the one it was made for."""
-        y = self._convolve(x.transpose(1, 2)).transpose(1, 2).contiguous()
-        return self.norm(x + self.output(nn.functional.gelu(y)))
+        return self.norm(x + self.output(nn.functional.gelu(self.convolve(x))))
 
 
 @contextmanager
@@ -421,7 +440,7 @@ def kernels_kept(network: nn.Module) -> Iterator[None]:
 
     For sampling under no_grad, where the weights do not change between calls.
     """
-    layers = [module for module in network.modules() if isinstance(module, S4Layer)]
+    layers = [module for module in network.modules() if isinstance(module, S4Convolution)]
     for layer in layers:
         layer._kept_spectra = {}
     try:

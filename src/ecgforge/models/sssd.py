@@ -5,6 +5,7 @@ Source: Alcaraz and Strodthoff 2023 (arXiv 2301.08227), section III.B and Table 
 
 import math
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from ecgforge.errors import ConfigError
-from ecgforge.models.conditioning import StatementEmbedding, step_embedding
+from ecgforge.models.conditioning import StatementEmbedding, StatementTables, step_embedding
 from ecgforge.models.s4 import CauchySum, KernelName, S4Layer
+
+StatementsName = Literal["sum", "nle-as-released", "nle-as-described"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class SssdConfig:
     """Size of the network; the defaults are the paper's (50.2 M parameters).
 
     Attributes:
+        kind: Key of models.NETWORKS.
         leads: C, channels in and out.
         length: L, samples per record the S4 kernels are made for.
         labels: K, statements of the condition.
@@ -31,6 +35,8 @@ class SssdConfig:
         step_hidden: Width of the two linear layers after it, middle.
         step_out: ... and outer.
         label_features: Size of the statement embedding.
+        statements: How the condition is embedded: "sum" as in SSSD-ECG, where an absent statement adds nothing, or by
+            the tables of SSSD-ECG-nle, as its code has them ("present" frozen at zero) or as its paper does.
         state_size: N of the S4 layers.
         kernel: "s4" (diagonal plus low rank) or "s4d".
         cauchy: "full" is the true S4 kernel; "half" reproduces models trained with the original's
@@ -40,6 +46,7 @@ class SssdConfig:
         ConfigError: a size is below 1, or the step embedding has no room for sines and cosines.
     """
 
+    kind: Literal["sssd"] = "sssd"
     leads: int = 8
     length: int = 1000
     labels: int = 71
@@ -50,6 +57,7 @@ class SssdConfig:
     step_hidden: int = 512
     step_out: int = 512
     label_features: int = 128
+    statements: StatementsName = "sum"
     state_size: int = 64
     kernel: KernelName = "s4"
     cauchy: CauchySum = "full"
@@ -61,6 +69,13 @@ class SssdConfig:
             raise ConfigError(f"expected network sizes of 1 or more, got {', '.join(small)}")
         if self.step_features < 4 or self.step_features % 2:
             raise ConfigError(f"expected step_features even and 4 or more, got {self.step_features}")
+
+
+def _statement_embedding(config: SssdConfig) -> nn.Module:
+    if config.statements == "sum":
+        return StatementEmbedding(config.labels, config.label_features)
+    learn_present = config.statements == "nle-as-described"
+    return StatementTables(config.labels, config.label_features, learn_present=learn_present)
 
 
 class TimeConv(nn.Module):
@@ -120,7 +135,10 @@ class ResidualBlock(nn.Module):
 
 
 class SssdEcg(nn.Module):
-    """The network eps(x, t, y) of SSSD-ECG: predicts the noise in x at diffusion step t for statements y."""
+    """The network eps(x, t, y) of SSSD-ECG: predicts the noise in x at diffusion step t for statements y.
+
+    With `statements` other than "sum" it is SSSD-ECG-nle (arXiv 2407.11108): same network, another embedding of y.
+    """
 
     config_class = SssdConfig
 
@@ -130,7 +148,7 @@ class SssdEcg(nn.Module):
         self.input = TimeConv(config.leads, config.residual_channels)
         self.step_first = nn.Linear(config.step_features, config.step_hidden)
         self.step_second = nn.Linear(config.step_hidden, config.step_out)
-        self.statements = StatementEmbedding(config.labels, config.label_features)
+        self.statements = _statement_embedding(config)
         self.blocks = nn.ModuleList(ResidualBlock(config) for _ in range(config.layers))
         self.skip_sum = TimeConv(config.skip_channels, config.skip_channels)
         self.output = nn.Linear(config.skip_channels, config.leads)
@@ -145,7 +163,7 @@ class SssdEcg(nn.Module):
         Args:
             x: Noisy signal in mV.
             level: Diffusion step t, 0 to T - 1.
-            condition: Label vector, values 0 to 1.
+            condition: Label vector, values 0 to 1, NaN where unknown.
         """
         embedded = step_embedding(level, self.config.step_features)
         step = nn.functional.silu(self.step_second(nn.functional.silu(self.step_first(embedded))))

@@ -1,0 +1,177 @@
+"""PatchS4: our own denoiser. S4 layers over patches of time, told statements and patient facts.
+
+A record of 1,000 samples is read as 250 patches of 4 samples of all leads; dense work is done a patch, so a call costs
+a fraction of SSSD-ECG's. Each block mixes over time by a bidirectional S4 convolution and over features by a gated
+linear layer and an MLP; the condition scales and shifts the normalised features of every block (adaptive layer norm,
+arXiv 2212.09748, section 3.2).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ecgforge.errors import ConfigError
+from ecgforge.models.s4 import S4Convolution
+
+Fact = Literal["age", "sex", "heart_rate"]
+FACTS: tuple[Fact, ...] = ("age", "sex", "heart_rate")
+
+
+@dataclass(frozen=True)
+class PatchS4Config:
+    """Size of the network.
+
+    Attributes:
+        kind: Key of models.NETWORKS.
+        leads: C, channels in and out.
+        length: L, samples per record the S4 kernels are made for; a multiple of `patch`.
+        labels: K, statements of the condition.
+        facts: Numbers that follow the statements in the condition; NaN where unknown. Age in 100 years, sex 0 male
+            and 1 female, heart rate in 100 beats per minute.
+        patch: Samples per patch.
+        features: H, width of the residual stream.
+        layers: Blocks.
+        hidden: Width of the MLPs, in units of `features`.
+        condition_features: Width of the embedded condition.
+        state_size: N of the S4 layers.
+
+    Raises:
+        ConfigError: a size is below 1, or the length is no multiple of the patch.
+    """
+
+    kind: Literal["patch-s4"] = "patch-s4"
+    leads: int = 8
+    length: int = 1000
+    labels: int = 71
+    facts: tuple[Fact, ...] = FACTS
+    patch: int = 4
+    features: int = 160
+    layers: int = 8
+    hidden: int = 2
+    condition_features: int = 256
+    state_size: int = 32
+
+    def __post_init__(self) -> None:
+        sizes = (self.leads, self.length, self.labels, self.patch, self.features, self.layers, self.hidden)
+        if min(*sizes, self.condition_features, self.state_size) < 1:
+            raise ConfigError("expected network sizes of 1 or more")
+        if self.length % self.patch:
+            raise ConfigError(f"expected length a multiple of patch = {self.patch}, got {self.length}")
+
+    @property
+    def columns(self) -> int:
+        """Width of the condition: statements and facts."""
+        return self.labels + len(self.facts)
+
+
+class ConditionEmbedding(nn.Module):
+    """Statements and facts, each known or not: sum over columns of value x row, or the column's row for unknown.
+
+    An absent statement contributes its own row too, so that "absent" is a statement of its own and differs from
+    "unknown" (the concern of arXiv 2407.11108).
+    """
+
+    def __init__(self, columns: int, features: int) -> None:
+        super().__init__()
+        scale = 1 / math.sqrt(columns)
+        self.value = nn.Parameter(torch.randn(columns, features) * scale)
+        self.known = nn.Parameter(torch.zeros(columns, features))
+
+    def forward(self, condition: Float[Tensor, "B K"]) -> Float[Tensor, "B F"]:
+        """Embedding of the condition, NaN where unknown."""
+        unknown = condition.isnan()
+        value = condition.masked_fill(unknown, 0.0)
+        return value @ self.value + (~unknown).to(value.dtype) @ self.known
+
+
+class LevelEmbedding(nn.Module):
+    """Noise level as random Fourier features and an MLP. Source: arXiv 2206.00364, appendix F.1 (fourier)."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.frequency: Tensor
+        self.register_buffer("frequency", torch.randn(features // 2) * 2 * math.pi)
+        self.hidden = nn.Linear(features // 2 * 2, features)
+        self.output = nn.Linear(features, features)
+
+    def forward(self, level: Float[Tensor, "B"]) -> Float[Tensor, "B F"]:
+        """Embedding of the level, a number of order 1."""
+        angle = level[:, None] * self.frequency
+        h = torch.cat([angle.cos(), angle.sin()], dim=1)
+        return self.output(nn.functional.silu(self.hidden(h)))
+
+
+def modulate(x: Float[Tensor, "B L H"], shift: Float[Tensor, "B 1 H"], scale: Float[Tensor, "B 1 H"]) -> Tensor:
+    """Adaptive layer norm: normalised features, scaled and shifted by the condition."""
+    return torch.addcmul(shift, nn.functional.layer_norm(x, x.shape[-1:]), 1 + scale)
+
+
+class Block(nn.Module):
+    """Time mixing by S4, then an MLP, both residual, modulated and gated; starts as the identity."""
+
+    def __init__(self, config: PatchS4Config) -> None:
+        super().__init__()
+        features, hidden = config.features, config.hidden * config.features
+        self.modulation = nn.Linear(config.condition_features, 6 * features)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+        self.time = S4Convolution(features, state_size=config.state_size, length=config.length // config.patch)
+        self.mix = nn.Linear(features, 2 * features)
+        self.hidden = nn.Linear(features, hidden)
+        self.output = nn.Linear(hidden, features)
+
+    def forward(self, x: Float[Tensor, "B L H"], condition: Float[Tensor, "B F"]) -> Float[Tensor, "B L H"]:
+        """The next residual stream."""
+        shift, scale, gate, shift_2, scale_2, gate_2 = self.modulation(condition)[:, None].chunk(6, dim=2)
+        h = nn.functional.gelu(self.time.convolve(modulate(x, shift, scale)))
+        x = torch.addcmul(x, gate, nn.functional.glu(self.mix(h), dim=2))
+        h = nn.functional.gelu(self.hidden(modulate(x, shift_2, scale_2)))
+        return torch.addcmul(x, gate_2, self.output(h))
+
+
+class PatchS4(nn.Module):
+    """F(x, level, condition): what it means is the denoiser's business (see diffusion.denoiser)."""
+
+    config_class = PatchS4Config
+
+    def __init__(self, config: PatchS4Config) -> None:
+        super().__init__()
+        self.config = config
+        width = config.leads * config.patch
+        self.input = nn.Linear(width, config.features)
+        self.level = LevelEmbedding(config.condition_features)
+        self.statements = ConditionEmbedding(config.columns, config.condition_features)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.modulation = nn.Linear(config.condition_features, 2 * config.features)
+        self.output = nn.Linear(config.features, width)
+        for layer in (self.modulation, self.output):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self, x: Float[Tensor, "B C L"], level: Float[Tensor, "B"], condition: Float[Tensor, "B K"]
+    ) -> Float[Tensor, "B C L"]:
+        """One call.
+
+        Args:
+            x: Noisy signal of about unit variance per lead; L a multiple of the patch, at most `length`.
+            level: Noise level, a number of order 1.
+            condition: Statements, then facts; NaN where unknown.
+
+        Raises:
+            ConfigError: L is no multiple of the patch, or above the length.
+        """
+        patch, samples = self.config.patch, x.shape[2]
+        if samples % patch:
+            raise ConfigError(f"expected a number of samples divisible by {patch}, the patch, got {samples}")
+        embedded = nn.functional.silu(self.level(level) + self.statements(condition))
+        h = self.input(x.unflatten(2, (-1, patch)).permute(0, 2, 1, 3).flatten(2))
+        for block in self.blocks:
+            h = block(h, embedded)
+        shift, scale = self.modulation(embedded)[:, None].chunk(2, dim=2)
+        patches = self.output(modulate(h, shift, scale))
+        return patches.unflatten(2, (-1, patch)).permute(0, 2, 1, 3).flatten(2)
