@@ -70,6 +70,26 @@ def test_every_format_file_is_registered_once() -> None:
     assert len(extensions) == len(set(extensions))
 
 
+@pytest.mark.parametrize("name", [name for name, entry in FORMATS.items() if entry.beginning])
+def test_a_file_of_another_name_is_known_by_its_content(tmp_path: Path, name: str) -> None:
+    written = write_record(_record(synthetic=True), tmp_path / "record", format=name)
+    for other in ("IM000001", "record.bin"):
+        assert read_record(written.rename(tmp_path / other)).record_id == "4711"
+        written = tmp_path / other
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_statements_stand_in_words_and_snomed_codes(tmp_path: Path, name: str) -> None:
+    path = write_record(_record(synthetic=True), tmp_path / "record", format=name)
+    if name == "npz":
+        with np.load(path) as arrays:
+            content = str(arrays["metadata"])
+    else:
+        content = path.read_bytes().decode("latin1")
+    for text in ("inferior myocardial infarction, grade 0.5", "sinus rhythm (SNOMED CT 426783006)", "IMI:0.5,SR"):
+        assert text in content
+
+
 def test_a_bare_wfdb_name_is_a_path(tmp_path: Path) -> None:
     write_record(_record(synthetic=True), tmp_path / "00001_lr.hea")
     assert read_record(tmp_path / "00001_lr").record_id == "4711"

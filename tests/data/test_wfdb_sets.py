@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import wfdb
 
-from ecgforge.data.snomed import STATEMENT_BY_SNOMED
 from ecgforge.data.store import EcgStore
 from ecgforge.data.wfdb_sets import build_wfdb, fold_by_hash
 from ecgforge.errors import ConfigError, DataError
@@ -12,6 +11,7 @@ from ecgforge.formats.wfdb import write as write_record
 from ecgforge.labels import all_statements
 from ecgforge.leads import STANDARD_LEADS, lead_law_residual
 from ecgforge.record import EcgRecord, Patient, Provenance
+from ecgforge.snomed import STATEMENT_BY_SNOMED
 
 
 def twelve(number: int, samples: int) -> np.ndarray:

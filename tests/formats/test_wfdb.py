@@ -8,6 +8,7 @@ import wfdb as plain_wfdb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from independent import assert_same_signal, read_independently
 
 from ecgforge.errors import DataError, LabelError
 from ecgforge.formats import wfdb
@@ -92,6 +93,16 @@ def test_plain_wfdb_reads_what_we_write(tmp_path: Path, record: EcgRecord) -> No
     steps = plain_wfdb.rdrecord(str(tmp_path / "00017_lr"), physical=False)
     assert [value % 2**16 for value in steps.checksum] == [value % 2**16 for value in steps.calc_checksum()]
     assert steps.init_value == steps.d_signal[0].tolist()
+
+
+def test_ecgdatakit_reads_what_we_write(tmp_path: Path, record: EcgRecord) -> None:
+    assert_same_signal(read_independently(wfdb.write(record, tmp_path / "a")), record)
+
+
+def test_statements_stand_in_the_header_as_the_challenges_write_them(tmp_path: Path, record: EcgRecord) -> None:
+    lines = wfdb.write(record, tmp_path / "a").read_text().splitlines()
+    assert "# Dx: 164854000,426783006" in lines
+    assert "# NORM: normal ECG (SNOMED CT 164854000), grade 0.5" in lines
 
 
 def test_writing_leaves_no_other_file(tmp_path: Path, record: EcgRecord) -> None:

@@ -26,7 +26,6 @@ from scipy.signal import resample_poly
 
 from ecgforge.data.building import require_free
 from ecgforge.data.manifest import BuildSummary, Progress, Reading, ReportEntry
-from ecgforge.data.snomed import STATEMENT_BY_SNOMED
 from ecgforge.data.store import StoreWriter
 from ecgforge.data.workers import in_processes
 from ecgforge.errors import ConfigError, DataError, LabelError
@@ -35,6 +34,7 @@ from ecgforge.formats.wfdb import read_checked
 from ecgforge.labels import parse_statements
 from ecgforge.leads import STANDARD_LEADS, canonical_lead
 from ecgforge.record import EcgRecord, Patient, Provenance
+from ecgforge.snomed import STATEMENT_BY_SNOMED
 
 FOLDS = 10
 

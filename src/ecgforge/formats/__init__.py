@@ -6,6 +6,7 @@ FORMATS. The module is imported when it is used, so a format may need an optiona
 
 import difflib
 import importlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +21,12 @@ class Format:
     Attributes:
         module: Where its `read` and `write` are.
         extensions: File endings it reads, lower case; the first is the one it writes.
+        beginning: Pattern of a file's first bytes, for files of other endings; "" where they do not tell.
     """
 
     module: str
     extensions: tuple[str, ...]
+    beginning: bytes = b""
 
     def read(self, path: Path) -> EcgRecord:
         """The record in the file `path`."""
@@ -38,13 +41,21 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "wfdb": Format("ecgforge.formats.wfdb", (".hea", ".dat", ".mat")),
-    "csv": Format("ecgforge.formats.csv", (".csv",)),
-    "npz": Format("ecgforge.formats.npz", (".npz",)),
+    "csv": Format("ecgforge.formats.csv", (".csv",), rb"(#[^\n]*\n)*time_s,"),
+    "npz": Format("ecgforge.formats.npz", (".npz",), rb"PK\x03\x04"),
+    "edf": Format("ecgforge.formats.edf", (".edf",), rb"0 {7}"),
+    "dicom": Format("ecgforge.formats.dicom", (".dcm", ".dicom"), rb"(?s:.{128})DICM"),
+    "aecg": Format("ecgforge.formats.aecg", (".xml", ".aecg"), rb"(?s:.*?)<(\w+:)?AnnotatedECG\b"),
+    "parquet": Format("ecgforge.formats.parquet", (".parquet",), rb"PAR1"),
 }
+
+_BEGINNING_BYTES = 4096
 
 
 def read_record(path: Path) -> EcgRecord:
-    """Read an ECG; the format follows from the extension, and a bare WFDB record name is a path without one.
+    """Read an ECG; the format follows from the extension, else from the content.
+
+    A bare WFDB record name is a path without extension.
 
     Raises:
         DataError: no format has this extension, or the file cannot be used.
@@ -52,6 +63,8 @@ def read_record(path: Path) -> EcgRecord:
     found = _format_of(path)
     if found is None and path.with_name(path.name + ".hea").is_file():
         found = "wfdb"
+    if found is None:
+        found = _format_of_content(path)
     if found is None:
         raise DataError(f"{path}: expected a file ending in {_known_extensions()}, got {path.suffix or 'none'!r}")
     return FORMATS[found].read(path)
@@ -83,6 +96,16 @@ def write_record(record: EcgRecord, path: Path, *, format: str | None = None) ->
 def _format_of(path: Path) -> str | None:
     ending = path.suffix.lower()
     return next((name for name, entry in FORMATS.items() if ending in entry.extensions), None)
+
+
+def _format_of_content(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(_BEGINNING_BYTES)
+    except OSError:  # then the extension is what to complain about
+        return None
+    known = (name for name, entry in FORMATS.items() if entry.beginning)
+    return next((name for name in known if re.match(FORMATS[name].beginning, beginning)), None)
 
 
 def _known_extensions() -> str:

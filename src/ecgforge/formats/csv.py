@@ -4,7 +4,7 @@ pandas reads it with `comment="#"`, a spreadsheet opens it as it is. Samples hav
 three would do for 1 uV steps, the fourth keeps the rounding far below one step on the way to and from WFDB.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,10 @@ from jaxtyping import Float
 from ecgforge.errors import DataError
 from ecgforge.formats.atomic import with_extension, write_whole
 from ecgforge.formats.metadata import (
+    RATE,
     metadata_of,
     millivolts_per_unit,
+    rate_text,
     record_with_metadata,
     require_finite,
     standard_leads,
@@ -22,7 +24,6 @@ from ecgforge.formats.metadata import (
 from ecgforge.record import EcgRecord
 
 _TIME = "time_s"
-_RATE = "rate_hz"
 _TIME_STEP = 1e-6  # times are written to the microsecond
 
 
@@ -35,7 +36,7 @@ def write(record: EcgRecord, path: Path) -> Path:
     """
     path = with_extension(path, ".csv")
     require_finite(record.signal, standard_leads(record.leads, path), path)
-    metadata = {**metadata_of(record), _RATE: np.format_float_positional(record.rate, trim="-")}
+    metadata = {**metadata_of(record), RATE: rate_text(record)}
     lines = [f"# {key}: {value}" for key, value in metadata.items()]
     lines.append(",".join([_TIME, *(f"{lead}_mV" for lead in record.leads)]))
     for sample, values in enumerate(record.signal.T.tolist()):
@@ -62,49 +63,58 @@ def read(path: Path) -> EcgRecord:
     comments = [line.lstrip("# ").rstrip(",").partition(":") for line in lines if line.startswith("#")]
     metadata = {key.strip(): value.strip() for key, colon, value in comments if colon}
     rows = [line for line in lines if line.strip() and not line.startswith("#")]
-    leads, factors = _columns(rows[0] if rows else "", path)
+    leads, factors = columns(rows[0].split(",") if rows else [], path)
     table = _numbers(rows[1:], len(leads) + 1, path)
     return record_with_metadata(
         table[:, 1:].T * factors[:, np.newaxis],
-        rate=_rate(metadata, table[:, 0], path),
+        rate=rate_of(metadata, table[:, 0], path),
         leads=leads,
         metadata=metadata,
         path=path,
     )
 
 
-def _columns(header: str, path: Path) -> tuple[tuple[str, ...], Float[np.ndarray, "C"]]:
-    """Lead names and mV per unit out of "time_s,I_mV,II_mV"."""
-    first, *columns = (cell.strip() for cell in header.split(","))
-    parts = [cell.rpartition("_") for cell in columns]
+def columns(names: Sequence[str], path: Path) -> tuple[tuple[str, ...], Float[np.ndarray, "C"]]:
+    """Lead names and mV per unit out of the columns time_s, I_mV, II_mV.
+
+    Raises:
+        DataError: other columns, an unknown or repeated lead, or a unit that is not of voltage.
+    """
+    first, *signals = (name.strip() for name in names or [""])
+    parts = [name.rpartition("_") for name in signals]
     if first != _TIME or not all(name for name, _, _ in parts):
-        raise DataError(f"{path}: expected columns such as {_TIME},I_mV,II_mV, got {header[:80]!r}")
+        raise DataError(f"{path}: expected columns such as {_TIME},I_mV,II_mV, got {','.join(names)[:80]!r}")
     leads = standard_leads([name for name, _, _ in parts], path)
     return leads, np.array([millivolts_per_unit(unit, path) for _, _, unit in parts])
 
 
-def _numbers(rows: Sequence[str], columns: int, path: Path) -> Float[np.ndarray, "L columns"]:
+def _numbers(rows: Sequence[str], width: int, path: Path) -> Float[np.ndarray, "L width"]:
     if not rows:
         raise DataError(f"{path}: expected samples, got none")
     try:
         table = np.loadtxt(rows, delimiter=",", ndmin=2)
     except ValueError as problem:
         raise DataError(f"{path}: expected a number in every cell: {problem}") from problem
-    if table.shape[1] != columns:
-        raise DataError(f"{path}: expected {columns} cells a row as the header line has, got {table.shape[1]}")
+    if table.shape[1] != width:
+        raise DataError(f"{path}: expected {width} cells a row as the header line has, got {table.shape[1]}")
     return table
 
 
-def _rate(metadata: dict[str, str], times: Float[np.ndarray, "L"], path: Path) -> float:
-    if _RATE in metadata:
+def rate_of(metadata: Mapping[str, str], times: Float[np.ndarray, "L"], path: Path) -> float:
+    """The sampling rate a table says, else that of its times, Hz.
+
+    Raises:
+        DataError: neither is there, or the times are not even steps of it.
+    """
+    if RATE in metadata:
         try:
-            rate = float(metadata[_RATE])
+            rate = float(metadata[RATE])
         except ValueError as problem:
-            raise DataError(f"{path}: expected a number for {_RATE}, got {metadata[_RATE]!r}") from problem
+            raise DataError(f"{path}: expected a number for {RATE}, got {metadata[RATE]!r}") from problem
     elif len(times) > 1 and times[-1] > times[0]:
         rate = (len(times) - 1) / (times[-1] - times[0])
     else:
-        raise DataError(f"{path}: expected a line `# {_RATE}: ...` or rising times in the column {_TIME}")
+        raise DataError(f"{path}: expected {RATE} to be given or rising times in the column {_TIME}")
     if not rate > 0:
         raise DataError(f"{path}: expected a sampling rate above 0 Hz, got {rate}")
     even = times[0] + np.arange(len(times)) / rate

@@ -2,6 +2,9 @@
 
 Keys are those below; `Age` and `Sex` are spelled as PhysioNet's headers spell them. Values are plain ASCII:
 anything else, and line ends, are written as Python escapes, because WFDB headers are read as ASCII.
+
+For readers of other programs each statement also stands there under its own code, with description and SNOMED CT
+code, and `Dx` has the SNOMED CT codes as the PhysioNet/CinC Challenges write them; reading takes `statements`.
 """
 
 import math
@@ -15,9 +18,12 @@ from ecgforge.errors import DataError, LabelError
 from ecgforge.labels import format_statements, parse_statements, statement
 from ecgforge.leads import canonical_lead
 from ecgforge.record import EcgRecord, Patient, Provenance
+from ecgforge.snomed import snomed_code
 
+RATE = "rate_hz"  # the exact sampling rate, where a format keeps a rounded one
 MILLIVOLTS_PER_UNIT = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "v": 1e3}  # micro sign and Greek mu
 
+_RATE_ROUNDING = 1e-3
 _SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}
 
 
@@ -36,6 +42,8 @@ def metadata_of(record: EcgRecord) -> dict[str, str]:
         "synthetic": "yes" if origin.synthetic else "no",
         "record_id": record.record_id,
         "statements": format_statements(record.statements),
+        **statement_texts(record),
+        "Dx": ",".join(filter(None, map(snomed_code, record.statements))),
         "likelihoods": ",".join(f"{code}:{value:g}" for code, value in record.likelihoods.items()),
         "source": origin.source,
         "seed": _number(origin.seed),
@@ -46,6 +54,38 @@ def metadata_of(record: EcgRecord) -> dict[str, str]:
         "Sex": patient.sex,
     }
     return {key: _escape(value) for key, value in facts.items() if value}
+
+
+def statement_texts(record: EcgRecord) -> dict[str, str]:
+    """The record's statements in words: {"AFIB": "atrial fibrillation (SNOMED CT 164889003), grade 0.5"}."""
+    texts = {}
+    for code, grade in record.statements.items():
+        concept = snomed_code(code)
+        known = f" (SNOMED CT {concept})" if concept else ""
+        texts[code] = statement(code).description + known + (f", grade {grade:g}" if grade < 1 else "")
+    return texts
+
+
+def rate_text(record: EcgRecord) -> str:
+    """The sampling rate in Hz, exact, without exponent."""
+    return np.format_float_positional(record.rate, trim="-")
+
+
+def exact_rate(metadata: Mapping[str, str], found: float, path: Path) -> float:
+    """The rate under RATE, where there is one; else the one found in a format's own fields, Hz.
+
+    Raises:
+        DataError: the two do not belong together, or there is no rate above 0 Hz; the message names the file.
+    """
+    try:
+        rate = float(metadata.get(RATE, found))
+    except ValueError as problem:
+        raise DataError(f"{path}: expected a number for {RATE}, got {metadata[RATE]!r}") from problem
+    if not 0 < found < math.inf:
+        raise DataError(f"{path}: expected a sampling rate above 0 Hz, got {found}")
+    if not abs(rate / found - 1) < _RATE_ROUNDING:
+        raise DataError(f"{path}: expected samples at {rate:g} Hz as {RATE} says, got {found:g} Hz")
+    return rate
 
 
 def record_with_metadata(

@@ -6,6 +6,7 @@ pickled objects, so a file from a stranger runs no code.
 
 import io
 import json
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -18,6 +19,10 @@ from ecgforge.formats.metadata import metadata_of, record_with_metadata, require
 from ecgforge.record import EcgRecord
 
 _ARRAYS = ("signal", "leads", "rate", "metadata")
+_READING_PROBLEMS = (
+    *(OSError, EOFError, KeyError, ValueError, TypeError, MemoryError, NotImplementedError, RecursionError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),  # the last by an array's damaged header
+)
 
 
 def write(record: EcgRecord, path: Path) -> Path:
@@ -54,7 +59,7 @@ def read(path: Path) -> EcgRecord:
             arrays = {name: file[name] for name in _ARRAYS}
         metadata = json.loads(str(arrays["metadata"]))
         rate = float(arrays["rate"])
-    except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as problem:
+    except _READING_PROBLEMS as problem:
         raise DataError(f"{path}: expected an .npz of {', '.join(_ARRAYS)}, got {problem}") from problem
     signal, leads = arrays["signal"], [str(name) for name in np.atleast_1d(arrays["leads"])]
     if signal.ndim != 2 or len(signal) != len(leads) or signal.dtype.kind != "f":

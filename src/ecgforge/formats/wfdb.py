@@ -14,22 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import wfdb
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int16
 
 from ecgforge.errors import DataError
 from ecgforge.formats.atomic import write_whole
-from ecgforge.formats.metadata import (
-    metadata_of,
-    millivolts_per_unit,
-    record_with_metadata,
-    require_finite,
-    standard_leads,
-)
+from ecgforge.formats.metadata import metadata_of, millivolts_per_unit, rate_text, record_with_metadata
+from ecgforge.formats.samples import microvolts
 from ecgforge.record import EcgRecord
 
-STEPS_PER_MV = 1000
-LARGEST_STEP = 2**15 - 1  # -2^15 is WFDB's mark of a missing sample
-
+_STEPS_PER_MV = 1000
 _BYTES_PER_SAMPLE = {"8": 1.0, "16": 2.0, "61": 2.0, "80": 1.0, "160": 2.0, "24": 3.0, "32": 4.0, "212": 1.5}
 _ANY_READING_PROBLEM = (ValueError, IndexError, KeyError, TypeError, AttributeError, OSError, zlib.error)
 
@@ -51,8 +44,7 @@ def write(record: EcgRecord, path: Path) -> Path:
     base = _base_of(path)
     if not re.fullmatch(r"[-A-Za-z0-9_]+", base.name):
         raise DataError(f"{path}: expected a WFDB record name of letters, digits, - and _, got {base.name!r}")
-    standard_leads(record.leads, path)
-    steps = _in_steps(record, path)
+    steps = microvolts(record, path)
     header = _header_text(record, steps, base.name)
     write_whole(base.with_name(base.name + ".dat"), steps.T.astype("<i2").tobytes())
     return write_whole(base.with_name(base.name + ".hea"), header.encode("ascii"))
@@ -112,25 +104,11 @@ def _base_of(path: Path) -> Path:
     return path.with_suffix("") if path.suffix.lower() in (".hea", ".dat", ".mat") else path
 
 
-def _in_steps(record: EcgRecord, path: Path) -> Int[np.ndarray, "C L"]:
-    require_finite(record.signal, record.leads, path)
-    steps = np.rint(record.signal.astype(np.float64) * STEPS_PER_MV)
-    largest = np.abs(steps).max(axis=1)
-    if largest.max() > LARGEST_STEP:
-        lead = record.leads[int(largest.argmax())]
-        raise DataError(
-            f"{path}: expected samples within +-{LARGEST_STEP / STEPS_PER_MV} mV, which 16 bits hold, "
-            f"got {largest.max() / STEPS_PER_MV:g} mV in lead {lead}; is the signal in mV?"
-        )
-    return steps.astype(np.int32)
-
-
-def _header_text(record: EcgRecord, steps: Int[np.ndarray, "C L"], name: str) -> str:
-    rate = np.format_float_positional(record.rate, trim="-")
-    lines = [f"{name} {len(record.leads)} {rate} {steps.shape[1]}"]
+def _header_text(record: EcgRecord, steps: Int16[np.ndarray, "C L"], name: str) -> str:
+    lines = [f"{name} {len(record.leads)} {rate_text(record)} {steps.shape[1]}"]
     for lead, row in zip(record.leads, steps, strict=True):
-        checksum = np.int64(row.sum()).astype(np.int16)  # the sum's low 16 bits, signed, as header(5) defines it
-        lines.append(f"{name}.dat 16 {STEPS_PER_MV}(0)/mV 16 0 {row[0]} {checksum} 0 {lead}")
+        checksum = row.sum(dtype=np.int64).astype(np.int16)  # the sum's low 16 bits, signed, as header(5) defines it
+        lines.append(f"{name}.dat 16 {_STEPS_PER_MV}(0)/mV 16 0 {row[0]} {checksum} 0 {lead}")
     lines += [f"# {key}: {value}" for key, value in metadata_of(record).items()]
     return "\n".join(lines) + "\n"
 

@@ -1,13 +1,16 @@
-"""SNOMED CT codes of the PhysioNet/CinC Challenges and the ECG statements they obviously are.
+"""SNOMED CT codes, as the PhysioNet/CinC Challenges use them, and the ECG statements they obviously are.
 
 Codes without one clear counterpart among the 71 statements (left axis deviation, infarction without a place,
 ...) are absent, and reported where they occur.
 
 Source: PhysioNet/CinC Challenge 2020 and 2021, dx_mapping_scored.csv and dx_mapping_unscored.csv; as the
 Challenges do, complete and unspecified bundle branch block count as one, and so do the two names of premature
-beats.
+beats. "Electrocardiogram normal", which the Challenges do not list, is SNOMED CT's own name.
 """
 
+from functools import cache
+
+# Where several codes mean one statement, the first is the one to write.
 STATEMENT_BY_SNOMED = {
     "270492004": "1AVB",  # first degree AV block
     "195042002": "2AVB",  # second degree AV block
@@ -38,6 +41,7 @@ STATEMENT_BY_SNOMED = {
     "67198005": "PSVT",  # paroxysmal supraventricular tachycardia
     "427172004": "PVC",  # premature ventricular contractions
     "17338001": "PVC",  # ventricular premature beats
+    "164854000": "NORM",  # electrocardiogram normal
     "164917005": "QWAVE",  # Q wave abnormal
     "89792004": "RVH",  # right ventricular hypertrophy
     "427393009": "SARRH",  # sinus arrhythmia
@@ -48,3 +52,16 @@ STATEMENT_BY_SNOMED = {
     "164934002": "TAB_",  # T wave abnormal
     "74390002": "WPW",  # Wolff-Parkinson-White pattern
 }
+
+
+@cache
+def _snomed_by_statement() -> dict[str, str]:
+    codes: dict[str, str] = {}
+    for code, statement in STATEMENT_BY_SNOMED.items():
+        codes.setdefault(statement, code)
+    return codes
+
+
+def snomed_code(statement: str) -> str | None:
+    """The SNOMED CT code of an SCP-ECG statement code: "AFIB" -> "164889003"; None where there is no clear one."""
+    return _snomed_by_statement().get(statement)
