@@ -28,7 +28,6 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.nn.init.normal_(network.statements.weight, std=3.0)
     config = ModelConfig(
         name="tiny",
-        network_kind="sssd",
         network=TINY_NETWORK,
         schedule=LinearSchedule(),
         label_set="all",

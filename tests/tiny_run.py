@@ -6,9 +6,19 @@ from pathlib import Path
 import numpy as np
 
 from ecgforge.data.store import EcgStore, StoreWriter
+from ecgforge.leads import STANDARD_LEADS
+from ecgforge.models.critic import CriticConfig
 from ecgforge.models.sssd import SssdConfig
+from ecgforge.models.wavegan import WaveGanConfig
+from ecgforge.models.xresnet import XResNetConfig
 from ecgforge.record import EcgRecord, Provenance
-from ecgforge.training.presets import Stage, TrainingConfig
+from ecgforge.training.settings import (
+    ClassifierTraining,
+    DataConfig,
+    DiffusionTraining,
+    Stage,
+    WassersteinTraining,
+)
 
 RATE = 100
 SAMPLES = 250
@@ -50,9 +60,9 @@ def _bumps(number: int, samples: int) -> EcgRecord:
     )
 
 
-def tiny_config(**changes: object) -> TrainingConfig:
+def tiny_config(**changes: object) -> DiffusionTraining:
     """Four steps of four records on windows of 64 samples, without pictures; changed as asked."""
-    config = TrainingConfig(
+    config = DiffusionTraining(
         name="tiny",
         network=TINY_NETWORK,
         stages=(Stage(steps=4, samples=64),),
@@ -60,5 +70,36 @@ def tiny_config(**changes: object) -> TrainingConfig:
         learning_rate=1e-2,
         ema_decay=0.9,
         sample_minutes=0.0,
+    )
+    return replace(config, **changes)
+
+
+def tiny_gan(**changes: object) -> WassersteinTraining:
+    """Two steps of two critic updates on two leads, whose number decides the length of 250 samples."""
+    config = WassersteinTraining(
+        name="tiny-gan",
+        network=WaveGanConfig(leads=2, length=250, width=10),
+        critic=CriticConfig(leads=2, length=250, width=2),
+        data=DataConfig(leads=("I", "V2")),
+        stages=(Stage(steps=2, samples=250),),
+        critic_steps=2,
+        batch_size=4,
+        learning_rate=1e-3,
+        sample_minutes=0.0,
+    )
+    return replace(config, **changes)
+
+
+def tiny_classifier(**changes: object) -> ClassifierTraining:
+    """Four steps on folds 1 to 6, validated on folds 7 and 8 after every second one."""
+    config = ClassifierTraining(
+        name="tiny-classifier",
+        network=XResNetConfig(blocks=(1,), strides=(1,), stem=(4, 4, 8), width=8, expansion=1, head=8, dropout=0.0),
+        data=DataConfig(folds=(1, 2, 3, 4, 5, 6), leads=STANDARD_LEADS),
+        stages=(Stage(steps=4, samples=125),),
+        validation_folds=(7, 8),
+        validate_every=2,
+        batch_size=8,
+        learning_rate=1e-2,
     )
     return replace(config, **changes)

@@ -14,16 +14,23 @@ from torch import Tensor
 
 from ecgforge.checkpoints.native import Model, load_model
 from ecgforge.diffusion import SAMPLERS
-from ecgforge.diffusion.denoiser import eps_denoiser
+from ecgforge.diffusion.denoiser import Denoiser, eps_denoiser
+from ecgforge.diffusion.guidance import guide
 from ecgforge.diffusion.schedule import NoiseLevel, Spacing
-from ecgforge.errors import ConfigError, LabelError
+from ecgforge.errors import CheckpointError, ConfigError, LabelError
 from ecgforge.labels import parse_statements, statement
 from ecgforge.leads import complete_twelve
+from ecgforge.models import NetworkConfig
+from ecgforge.models.pulse2pulse import Pulse2PulseConfig
+from ecgforge.models.folded import FoldedSssd
 from ecgforge.models.s4 import kernels_kept
+from ecgforge.models.sssd import SssdConfig, SssdEcg
+from ecgforge.models.wavegan import WaveGanConfig
 from ecgforge.record import EcgRecord, Provenance
 from ecgforge.rng import record_stream
 
 SamplerName = Literal["ddpm", "ddim", "dpmpp"]
+Others = Literal["absent", "unknown"]
 Statements = str | Mapping[str, float]
 Progress = Callable[[int, int], None]
 
@@ -44,11 +51,16 @@ class SamplingOptions:
         sampler: Key of diffusion.SAMPLERS.
         steps: Network calls per record; None takes the sampler's DEFAULT_STEPS. The papers use ddpm with all 200.
         batch_size: Records advanced together; changes speed and memory, never the records.
+        others: What holds of the statements that were not asked for: they are absent, or nothing is known of them.
+            Only models with statement tables (SSSD-ECG-nle) know the difference.
+        guidance: Weight of classifier-free guidance, 1 for none; for the same models, trained with hidden statements.
     """
 
     sampler: SamplerName = "ddpm"
     steps: int | None = None
     batch_size: int = 8
+    others: Others = "absent"
+    guidance: float = 1.0
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:  # a caller without a type checker
@@ -57,6 +69,13 @@ class SamplingOptions:
             raise ConfigError(f"expected a batch size of 1 or more, got {self.batch_size}")
         if self.steps is not None and self.steps < 1:
             raise ConfigError(f"expected 1 or more sampling steps, or None for the sampler's own, got {self.steps}")
+        if self.guidance < 0:
+            raise ConfigError(f"expected a guidance weight of 0 or more, got {self.guidance}")
+
+    @property
+    def wants_unknown(self) -> bool:
+        """Whether the model must know what "unknown" means."""
+        return self.others == "unknown" or self.guidance != 1
 
 
 def _jobs(statements: Statements | Sequence[Statements], *, n: int) -> list[Job]:
@@ -82,6 +101,17 @@ def _share_of(progress: Progress | None, calls: int, *, start: int, size: int) -
     return lambda done, total: progress(start * total + done * size, calls)
 
 
+_GENERATING = (SssdConfig, WaveGanConfig, Pulse2PulseConfig)
+
+
+def _knows_unknown(network: NetworkConfig) -> bool:
+    return isinstance(network, SssdConfig) and network.statements != "sum"
+
+
+def _sampling_noise(network: NetworkConfig) -> str:
+    return network.sampling_noise if isinstance(network, WaveGanConfig | Pulse2PulseConfig) else "normal"
+
+
 class Generator:
     """Makes synthetic ECGs for given statements.
 
@@ -91,18 +121,24 @@ class Generator:
 
     def __init__(self, model: Model, *, device: str | torch.device = "cpu") -> None:
         self.config = model.config
+        if not isinstance(self.config.network, _GENERATING):
+            raise CheckpointError(
+                f"expected a model that generates records, got {self.config.name}, a {self.config.network.kind}"
+            )
+        self.length = self.config.network.length
         try:
             self.device = torch.device(device)
             self._network = model.network.to(self.device).eval()
         except (RuntimeError, AssertionError) as error:  # torch's ways to say so
             raise ConfigError(f"cannot sample on the device {device!r}: {str(error).splitlines()[0]}") from error
+        self._folded: FoldedSssd | None = None  # at first use, so that what goes wrong before is told at once
 
     @classmethod
     def load(cls, model: str | Path | None = None, *, device: str | torch.device = "cpu") -> "Generator":
         """Load a model folder; None loads the default weights that come with the package.
 
         Raises:
-            CheckpointError: the folder holds no usable model.
+            CheckpointError: the folder holds no usable model, or one that does not generate.
             ConfigError: there is no such device.
         """
         return cls(load_model(Path(model) if model is not None else DEFAULT_MODEL), device=device)
@@ -151,7 +187,7 @@ class Generator:
             LabelError, ConfigError: as `sample`, before anything is computed.
         """
         conditions = self.check(jobs, options=options)
-        calls = len(self._levels(options)) * len(jobs)
+        calls = max(1, len(self._levels(options))) * len(jobs)
         with kernels_kept(self._network):
             for start in range(0, len(jobs), options.batch_size):
                 batch = jobs[start : start + options.batch_size]
@@ -172,12 +208,24 @@ class Generator:
             LabelError, ConfigError: as `sample`.
         """
         self._levels(options)
-        return [self.config.vocabulary.encode(statements, strict=True) for _, statements in jobs]
+        if options.wants_unknown and not _knows_unknown(self.config.network):
+            raise ConfigError(
+                f"expected a model with statement tables for unknown statements and guidance, {self.config.name} has "
+                "none; train one with `ecgforge train sssd-ecg-nle`, or leave --others and --guidance out"
+            )
+        labels = self.config.vocabulary
+        return [labels.encode(statements, strict=True, others=options.others) for _, statements in jobs]
 
     def _levels(self, options: SamplingOptions) -> tuple[NoiseLevel, ...]:
-        own = min(DEFAULT_STEPS[options.sampler], self.config.schedule.T)
+        """Noise levels to visit; none for a network that makes a record in one call."""
+        schedule = self.config.schedule
+        if schedule is None:
+            if options.steps is not None:
+                raise ConfigError(f"expected no number of steps: {self.config.name} makes a record in one call")
+            return ()
+        own = min(DEFAULT_STEPS[options.sampler], schedule.T)
         steps = own if options.steps is None else options.steps
-        return self.config.schedule.levels(steps, spacing=SPACING[options.sampler])
+        return schedule.levels(steps, spacing=SPACING[options.sampler])
 
     @torch.no_grad()
     def _sample_batch(
@@ -190,25 +238,59 @@ class Generator:
         progress: Progress | None,
     ) -> Float[np.ndarray, "B C L"]:
         streams = [record_stream(seed, index) for index in indices]
-        shape = (len(self.config.leads), self.config.network.length)
+        given = torch.from_numpy(condition).to(self.device)
+        if self.config.schedule is None:
+            records = self._call_once(streams, given)
+        else:
+            records = self._denoise(streams, given, options=options, progress=progress)
+        return records.cpu().numpy()
+
+    def _draw(self, one: Callable[[np.random.Generator], np.ndarray], streams: Sequence[np.random.Generator]) -> Tensor:
+        return torch.from_numpy(np.stack([one(stream) for stream in streams])).to(self.device)
+
+    def _call_once(self, streams: Sequence[np.random.Generator], condition: Tensor) -> Float[Tensor, "B C L"]:
+        shape = (len(self.config.leads), self.length)
+        uniform = _sampling_noise(self.config.network) == "uniform"
+        noise = self._draw(
+            lambda stream: (stream.uniform(-1, 1, shape) if uniform else stream.standard_normal(shape)).astype(
+                np.float32
+            ),
+            streams,
+        )
+        return self._call_network(noise, torch.zeros(len(noise), device=self.device), condition)
+
+    def _denoise(
+        self,
+        streams: Sequence[np.random.Generator],
+        condition: Tensor,
+        *,
+        options: SamplingOptions,
+        progress: Progress | None,
+    ) -> Float[Tensor, "B C L"]:
+        shape = (len(self.config.leads), self.length)
 
         def noise() -> Tensor:
-            drawn = np.stack([stream.standard_normal(shape, dtype=np.float32) for stream in streams])
-            return torch.from_numpy(drawn).to(self.device)
+            return self._draw(lambda stream: stream.standard_normal(shape, dtype=np.float32), streams)
 
-        denoise = eps_denoiser(self._call_network, torch.from_numpy(condition).to(self.device))
+        denoise: Denoiser = eps_denoiser(self._call_network, condition)
+        if options.guidance != 1:
+            nothing = eps_denoiser(self._call_network, torch.full_like(condition, torch.nan))
+            denoise = guide(denoise, nothing, weight=options.guidance)
         levels = self._levels(options)
         with torch.nn.utils.parametrize.cached():  # weight norm is worked out once per batch, not per call
-            x_0 = SAMPLERS[options.sampler](denoise, noise(), levels, noise=noise, progress=progress)
-        return x_0.cpu().numpy()
+            return SAMPLERS[options.sampler](denoise, noise(), levels, noise=noise, progress=progress)
 
     def _call_network(self, x: Tensor, level: Tensor, condition: Tensor) -> Tensor:
-        """The network; on a CPU record by record.
+        """The network; on a CPU folded where that is possible, and record by record.
 
         There a record alone stays in the cache, and its rounding does not depend on its company.
         """
         if self.device.type != "cpu":
             return self._network(x, level, condition)
+        if isinstance(self._network, SssdEcg):
+            if self._folded is None:
+                self._folded = FoldedSssd(self._network)
+            return self._folded(x, level, condition)
         rows = [self._network(x[i : i + 1], level[i : i + 1], condition[i : i + 1]) for i in range(len(x))]
         return torch.cat(rows)
 
@@ -255,8 +337,24 @@ def sample_in_processes(
     Raises:
         LabelError, ConfigError, CheckpointError: before any process is started.
     """
-    generator = Generator.load(model, device=device)
     jobs = _jobs(statements, n=n)
+    return sample_jobs(
+        jobs, seed=seed, options=options, model=model, device=device, processes=processes, progress=progress
+    )
+
+
+def sample_jobs(
+    jobs: Sequence[Job],
+    *,
+    seed: int = 0,
+    options: SamplingOptions = SamplingOptions(),
+    model: Path | None = None,
+    device: str = "cpu",
+    processes: int = 1,
+    progress: Progress | None = None,
+) -> Iterator[EcgRecord]:
+    """As sample_in_processes, for (record index, statements) pairs: see Generator.sample_each."""
+    generator = Generator.load(model, device=device)
     generator.check(jobs, options=options)
     if processes == 1:
         return generator.sample_each(jobs, seed=seed, options=options, progress=progress)

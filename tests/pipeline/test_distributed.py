@@ -14,7 +14,7 @@ from tiny_run import tiny_config, tiny_store
 
 from ecgforge.data.store import EcgStore
 from ecgforge.training.loop import train
-from ecgforge.training.presets import Stage, TrainingConfig
+from ecgforge.training.settings import DiffusionTraining, Stage
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -42,7 +42,7 @@ found = {"refused": refused, "reported": reported, "ranks": run.fabric.world_siz
 """
 
 
-def config_of_both() -> TrainingConfig:
+def config_of_both() -> DiffusionTraining:
     """Twenty-two steps with clipping, warm-up and averaging; batches that two processes can share."""
     stages = (Stage(steps=12, samples=32), Stage(steps=10, samples=64))
     return tiny_config(stages=stages, warmup_steps=5, decay_from=0.5, gradient_clip=0.5)

@@ -14,8 +14,9 @@ from ecgforge import config as configuration
 from ecgforge.checkpoints.native import load_model
 from ecgforge.data.store import EcgStore
 from ecgforge.errors import CheckpointError, TrainingError
-from ecgforge.training.loop import CHECKPOINT_FILE, Run, Status, make_fabric, scale_note, train
-from ecgforge.training.presets import DataConfig, Stage, TrainingConfig
+from ecgforge.training.diffusion import DiffusionLearner, scale_note
+from ecgforge.training.loop import CHECKPOINT_FILE, Run, Status, make_fabric, train
+from ecgforge.training.settings import DataConfig, DiffusionTraining, Stage, TrainingConfig
 
 StartRun = Callable[..., Run]
 
@@ -32,11 +33,17 @@ def start(store: EcgStore, tmp_path: Path) -> StartRun:
     return started
 
 
+def learner_of(run: Run) -> DiffusionLearner:
+    assert isinstance(run.learner, DiffusionLearner)
+    return run.learner
+
+
 def everything(run: Run) -> dict[str, torch.Tensor]:
     """All tensors that make up the state of a run, by name."""
-    found = {f"network.{key}": value for key, value in run.network.state_dict().items()}
-    found |= {f"average.{key}": value for key, value in run.average.average.items()}
-    for number, moments in run.optimizer.state_dict()["state"].items():
+    learner = learner_of(run)
+    found = {f"network.{key}": value for key, value in learner.network.state_dict().items()}
+    found |= {f"average.{key}": value for key, value in learner.average.average.items()}
+    for number, moments in learner.optimizer.state_dict()["state"].items():
         found |= {f"optimizer.{number}.{key}": value for key, value in moments.items()}
     return {key: value.clone() for key, value in found.items()}
 
@@ -46,7 +53,7 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
     assert [key for key in a if not torch.equal(a[key], b[key])] == []
 
 
-def many_steps(steps: int, **changes: object) -> TrainingConfig:
+def many_steps(steps: int, **changes: object) -> DiffusionTraining:
     """A checkpoint at every report, that is every 20 steps."""
     return tiny_config(stages=(Stage(steps=steps, samples=16),), checkpoint_minutes=0.0, **changes)
 
@@ -188,7 +195,7 @@ def test_a_loss_that_is_not_finite_names_the_records(start: StartRun, tmp_path: 
     run.save()
     intact = (tmp_path / "run" / CHECKPOINT_FILE).read_bytes()
     with torch.no_grad():
-        run.network.output.bias[3] = math.nan
+        learner_of(run).network.output.bias[3] = math.nan
     with pytest.raises(TrainingError, match=r"step 2, records( bumps-\d+){4};"):
         run.take_step()
     assert run.step == 2
@@ -203,7 +210,7 @@ def test_weights_that_are_not_finite_are_never_saved(start: StartRun, tmp_path: 
     before = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
     run.take_step()
     with torch.no_grad():
-        run.network.statements.weight[0, 0] = math.inf
+        learner_of(run).network.statements.weight[0, 0] = math.inf
     with pytest.raises(TrainingError, match=r"after step 2, statements\.weight first"):
         run.save()
     assert {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()} == before
@@ -256,13 +263,13 @@ def test_the_folder_holds_configuration_and_averaged_model(store: EcgStore, tmp_
     config = tiny_config()
     run = train(config, store, tmp_path, device="cpu")
     settings = configuration.load_json(tmp_path / "config.json")
-    assert configuration.from_dict(TrainingConfig, settings) == config
+    assert configuration.from_dict(DiffusionTraining, settings) == config
 
     model = load_model(tmp_path / "model")
     weights = model.network.state_dict()
-    for name, value in run.average.average.items():
+    for name, value in learner_of(run).average.average.items():
         assert torch.equal(weights[name], value), name
-    live = dict(run.network.named_parameters())
+    live = dict(learner_of(run).network.named_parameters())
     assert any(not torch.equal(weights[name], value) for name, value in live.items())
     assert model.config.network == config.network and model.config.schedule == config.schedule
     assert (model.config.name, model.config.rate, model.config.leads) == ("tiny", 100.0, config.data.leads)
@@ -273,7 +280,7 @@ def test_the_folder_holds_configuration_and_averaged_model(store: EcgStore, tmp_
 def test_without_averaging_the_live_weights_are_saved(store: EcgStore, tmp_path: Path) -> None:
     run = train(tiny_config(ema_decay=0.0), store, tmp_path, device="cpu")
     weights = load_model(tmp_path / "model").network.state_dict()
-    assert all(torch.equal(weights[name], value) for name, value in run.network.state_dict().items())
+    assert all(torch.equal(weights[name], value) for name, value in learner_of(run).network.state_dict().items())
 
 
 def test_pictures_are_drawn_without_disturbing_the_run(start: StartRun) -> None:
@@ -292,17 +299,18 @@ def test_pictures_are_drawn_without_disturbing_the_run(start: StartRun) -> None:
 def test_precision_of_mixed_training(start: StartRun) -> None:
     exact, mixed = start(tiny_config(), "exact"), start(tiny_config(precision="bf16-mixed"), "mixed")
     assert mixed.take_step() == pytest.approx(exact.take_step(), rel=0.02)
-    assert {value.dtype for value in mixed.network.parameters()} == {torch.float32}
+    assert {value.dtype for value in learner_of(mixed).network.parameters()} == {torch.float32}
 
 
 def test_scale_of_the_data_against_the_schedule(start: StartRun, store: EcgStore) -> None:
     run = start(tiny_config())
-    signals = store.signals_mv(run.data.rows)[:, run.data.lead_rows]
+    data = learner_of(run).data
+    signals = store.signals_mv(data.rows)[:, data.lead_rows]
     rms = float((signals**2).mean() ** 0.5)
-    assert f"rms {rms:.3f} mV" in scale_note(run.config, run.data)
-    assert "schedule 0.0" in scale_note(run.config, run.data) and ": fits" in scale_note(run.config, run.data)
-    short = replace(run.config, schedule=replace(run.config.schedule, T=50))
-    assert "does not fit" in scale_note(short, run.data)
+    assert f"rms {rms:.3f} mV" in scale_note(tiny_config(), data)
+    assert "schedule 0.0" in scale_note(tiny_config(), data) and ": fits" in scale_note(tiny_config(), data)
+    short = tiny_config(schedule=replace(tiny_config().schedule, T=50))
+    assert "does not fit" in scale_note(short, data)
 
 
 def test_training_leaves_small_numbers_as_they_were(store: EcgStore, tmp_path: Path) -> None:

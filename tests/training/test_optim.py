@@ -8,7 +8,7 @@ from tiny_run import tiny_config
 from torch import nn
 
 from ecgforge.training.optim import AveragedWeights, learning_rate_at
-from ecgforge.training.presets import Stage
+from ecgforge.training.settings import Stage
 
 
 def test_constant_learning_rate_from_the_first_step() -> None:

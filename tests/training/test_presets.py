@@ -7,13 +7,14 @@ import pytest
 from ecgforge.config import from_dict, to_dict
 from ecgforge.errors import ConfigError
 from ecgforge.models.sssd import SssdConfig, SssdEcg
-from ecgforge.training.presets import PRESETS, Stage, TrainingConfig, preset
+from ecgforge.training.presets import PRESETS, preset
+from ecgforge.training.settings import Stage
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_survive_the_way_through_a_file(name: str) -> None:
     assert preset(name).name == name
-    assert from_dict(TrainingConfig, to_dict(preset(name))) == preset(name)
+    assert from_dict(type(preset(name)), to_dict(preset(name))) == preset(name)
 
 
 def parameters(config: SssdConfig) -> int:

@@ -7,6 +7,7 @@ A run is a folder:
     RUN/log.csv          step, loss, learning rate, records per second
     RUN/samples/         pictures of samples over time
     RUN/model/           the model as of the last checkpoint, ready for `ecgforge generate`
+    RUN/kept/STEP/       models as of earlier steps, where the configuration asks for them
 
 Every draw follows from (seed, step), so a resumed run repeats what an uninterrupted one would have done, bit by bit.
 """
@@ -23,21 +24,25 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
-from torch import Tensor
 
 from ecgforge import config as configuration
-from ecgforge.checkpoints.native import Model, ModelConfig, build_network, save_model
+from ecgforge.checkpoints.native import Model, build_network, save_model
 from ecgforge.data.store import EcgStore
-from ecgforge.diffusion.denoiser import eps_loss
 from ecgforge.ecg_paper import draw_sheet, save_figure
 from ecgforge.errors import CheckpointError, ConfigError, TrainingError
 from ecgforge.generate import Generator
-from ecgforge.labels import vocabulary
-from ecgforge.models.sssd import SssdEcg
-from ecgforge.training.optim import AveragedWeights, learning_rate_at
-from ecgforge.training.presets import TrainingConfig
-from ecgforge.training.steps import Batch, TrainingData, batch_at, select_data
+from ecgforge.training.classifier import ClassifierLearner
+from ecgforge.training.diffusion import DiffusionLearner
+from ecgforge.training.learner import Learner
+from ecgforge.training.optim import learning_rate_at
+from ecgforge.training.settings import ClassifierTraining, DiffusionTraining, TrainingConfig, WassersteinTraining
+from ecgforge.training.wasserstein import WassersteinLearner
 
+LEARNERS: dict[type[TrainingConfig], Callable[[Any, EcgStore, Fabric, EcgStore | None], Learner]] = {
+    DiffusionTraining: DiffusionLearner,
+    WassersteinTraining: WassersteinLearner,
+    ClassifierTraining: ClassifierLearner,
+}
 CHECKPOINT_FILE = "checkpoint.pt"
 _LOG_EVERY = 20
 _SNAPSHOT_STATEMENTS = ("NORM,SR", "AFIB", "CLBBB,SR", "IMI,SR,ABQRS")
@@ -54,6 +59,7 @@ class Status:
         learning_rate: Of the last step.
         records_per_second: Over the last steps.
         seconds_left: Estimate for the rest at the cost per sample of the last steps.
+        score: Of the last validation, higher is better; None where there is none.
     """
 
     step: int
@@ -62,6 +68,7 @@ class Status:
     learning_rate: float
     records_per_second: float
     seconds_left: float
+    score: float | None = None
 
 
 Report = Callable[[Status], None]
@@ -77,7 +84,7 @@ def make_fabric(*, device: str, devices: int, precision: str) -> Fabric:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
-    # The residual convolution of the last block feeds nothing, so DDP must expect unused parameters.
+    # The residual convolution of SSSD's last block feeds nothing, so DDP must expect unused parameters.
     strategy: Any = DDPStrategy(find_unused_parameters=True) if devices * nodes > 1 else "auto"
     try:
         return Fabric(
@@ -91,56 +98,24 @@ def make_fabric(*, device: str, devices: int, precision: str) -> Fabric:
         raise ConfigError(f"cannot train on {devices} x {device!r} with precision {precision!r}: {error}") from error
 
 
-def scale_note(config: TrainingConfig, data: TrainingData) -> str:
-    """How the data's scale fits the noise schedule, in words.
-
-    Sampling starts from pure noise, which is right only if nothing of the signal is left at the last step.
-    """
-    sample = data.store.signals_mv(data.rows[:: max(1, len(data) // 256)])[:, data.lead_rows]
-    rms = float((sample**2).mean() ** 0.5)
-    snr = config.schedule.terminal_snr(rms)
-    verdict = (
-        "fits: next to nothing of the signal is left where sampling starts"
-        if snr < 0.05
-        else "does not fit: samples will start from the wrong distribution; "
-        "use signals in mV, or more or larger noise steps (--set schedule.beta_T=...)"
-    )
-    return f"signal rms {rms:.3f} mV, terminal SNR of the schedule {snr:.4f}: {verdict}"
-
-
-def model_config(config: TrainingConfig, data: TrainingData, *, steps_done: int) -> ModelConfig:
-    """What the saved model says about itself."""
-    manifest = data.store.manifest
-    folds = ",".join(map(str, config.data.folds))
-    budget = f"{steps_done} steps of {config.batch_size} records"
-    return ModelConfig(
-        name=config.name,
-        network_kind=config.network_kind,
-        network=config.network,
-        schedule=config.schedule,
-        label_set=config.data.label_set,
-        labels=vocabulary(config.data.label_set).labels,
-        leads=config.data.leads,
-        rate=data.store.rate,
-        trained_on=f"{manifest.source} {manifest.source_version}".strip() + f", folds {folds}, {budget}",
-    )
-
-
 class Run:
-    """A training run: state, one step, checkpoints.
+    """A training run: a learner, its step counter and its checkpoints.
 
     Args:
         config: What to train.
         store: Data to learn from.
         folder: Where everything is written.
         fabric: Devices; launched.
+        extra: Second data set to learn from; for classifiers.
 
     Raises:
         DataError: the store does not fit the configuration.
         CheckpointError: the folder holds another run, or a damaged one.
     """
 
-    def __init__(self, config: TrainingConfig, store: EcgStore, folder: Path, fabric: Fabric) -> None:
+    def __init__(
+        self, config: TrainingConfig, store: EcgStore, folder: Path, fabric: Fabric, extra: EcgStore | None = None
+    ) -> None:
         if config.batch_size % fabric.world_size:
             raise ConfigError(
                 f"expected batch_size divisible by the {fabric.world_size} devices, got {config.batch_size}"
@@ -148,61 +123,22 @@ class Run:
         self.config = config
         self.folder = folder
         self.fabric = fabric
-        self.data = select_data(store, config)
+        self._stores = (store,) if extra is None else (store, extra)
         torch.manual_seed(config.seed)
-        self.network: SssdEcg = build_network(model_config(config, self.data, steps_done=0))
-        optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate, fused=True)
-        self._forward, self.optimizer = fabric.setup(self.network, optimizer)
-        self.average = AveragedWeights(self.network, config.ema_decay)
+        self.learner = LEARNERS[type(config)](config, store, fabric, extra)
         self.step = 0
-        self._log: list[tuple[int, float, float, float]] = []
+        self._log: list[Status] = []
         self._resume()
 
-    # ------------------------------------------------------------------------------------ one step
-
     def take_step(self) -> float:
-        """One optimiser step on the batch that belongs to the current step number.
-
-        Returns:
-            The mean loss of this device's share.
+        """One step of the learner; returns its loss.
 
         Raises:
             TrainingError: the loss is not finite; names step and records.
         """
-        config, fabric = self.config, self.fabric
-        batch = batch_at(self.data, config, self.step, rank=fabric.global_rank, ranks=fabric.world_size)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate_at(self.step, config)
-        losses = self._losses(batch)
-        self.optimizer.zero_grad()
-        fabric.backward(losses.mean())
-        if config.gradient_clip:
-            fabric.clip_gradients(
-                self._forward, self.optimizer, max_norm=config.gradient_clip, error_if_nonfinite=False
-            )
-        self.optimizer.step()
-        self.average.update(self.step)
+        loss = self.learner.take_step(self.step)
         self.step += 1
-        return float(losses.detach().mean())
-
-    def _losses(self, batch: Batch) -> Tensor:
-        device = self.fabric.device
-        losses = eps_loss(
-            self._forward,
-            self.config.schedule,
-            batch.x_0.to(device),
-            batch.condition.to(device),
-            step=batch.step.to(device),
-            eps=batch.eps.to(device),
-            weight=self.config.loss_weight,
-        )
-        if not torch.isfinite(losses).all():
-            guilty = [name for name, loss in zip(batch.record_ids, losses.tolist(), strict=True) if loss - loss != 0]
-            raise TrainingError(
-                f"the loss is no longer finite at step {self.step}, records {' '.join(guilty)}; look at these records "
-                "with `ecgforge data verify`, or lower learning_rate; the last checkpoint is from before"
-            )
-        return losses
+        return loss
 
     # --------------------------------------------------------------------------------- checkpoints
 
@@ -217,9 +153,7 @@ class Run:
         if not isinstance(state, dict) or "identity" not in state:
             raise CheckpointError(f"expected the checkpoint of a training run in {path}, got something else")
         self._require_same_run(state, path)
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.average.load(state["average"])
+        self.learner.load_state(state["learner"])
         self.step = state["step"]
 
     def _require_same_run(self, state: dict[str, Any], path: Path) -> None:
@@ -235,10 +169,13 @@ class Run:
     def _identity(self) -> dict[str, Any]:
         """What must be equal for a resumed run to be the same run."""
         settings = configuration.to_dict(self.config)
-        for pace in ("checkpoint_minutes", "sample_minutes"):
+        for pace in ("checkpoint_minutes", "sample_minutes", "keep_models_at"):
             del settings[pace]
-        checksums = self.data.store.manifest.sha256
-        return settings | {"signals": checksums["signals.npy"], "statements": checksums["index.csv"]}
+        checksums = [store.manifest.sha256 for store in self._stores]
+        return settings | {
+            "signals": " ".join(files["signals.npy"] for files in checksums),
+            "statements": " ".join(files["index.csv"] for files in checksums),
+        }
 
     def save(self) -> None:
         """Write model, checkpoint and log; only the first device does.
@@ -251,24 +188,25 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             configuration.write_json(self.config, self.folder / "config.json")
             # The model first: a run that its checkpoint calls finished has its model.
-            described = model_config(self.config, self.data, steps_done=self.step)
-            save_model(described, self.average.weights_of(self.network), self.folder / "model")
-            state = {
-                "step": self.step,
-                "identity": self._identity(),
-                "network": self.network.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "average": self.average.average,
-            }
+            described, weights = self.learner.model(steps_done=self.step)
+            save_model(described, weights, self.folder / "model")
+            state = {"step": self.step, "identity": self._identity(), "learner": self.learner.state()}
             unfinished = self.folder / f".{CHECKPOINT_FILE}.tmp"
             torch.save(state, unfinished)
             unfinished.replace(self.folder / CHECKPOINT_FILE)
             self._write_log()
         self.fabric.barrier()
 
+    def keep_model(self) -> None:
+        """Write the model as of now into RUN/kept; only the first device does."""
+        self._require_finite_weights()
+        if self.fabric.is_global_zero:
+            described, weights = self.learner.model(steps_done=self.step)
+            save_model(described, weights, self.folder / "kept" / f"{self.step:07d}")
+
     def _require_finite_weights(self) -> None:
         # A finite loss can have a gradient that is not, and the next loss would tell only after this checkpoint.
-        broken = [name for name, value in self.network.named_parameters() if not torch.isfinite(value).all()]
+        broken = [name for name, value in self.learner.named_parameters() if not torch.isfinite(value).all()]
         if broken:
             raise TrainingError(
                 f"{len(broken)} weights are no longer finite after step {self.step}, {broken[0]} first; lower "
@@ -277,7 +215,7 @@ class Run:
 
     def log(self, status: Status) -> None:
         """Remember a line for log.csv; it is written with the next checkpoint."""
-        self._log.append((status.step, status.loss, status.learning_rate, status.records_per_second))
+        self._log.append(status)
 
     def _write_log(self) -> None:
         path = self.folder / "log.csv"
@@ -285,19 +223,18 @@ class Run:
         with path.open("a", newline="") as file:
             writer = csv.writer(file)
             if fresh:
-                writer.writerow(["step", "loss", "learning_rate", "records_per_second"])
-            writer.writerows(
-                (step, f"{loss:.6f}", f"{rate:.3e}", f"{speed:.1f}") for step, loss, rate, speed in self._log
-            )
+                writer.writerow(["step", "loss", "learning_rate", "records_per_second", "score"])
+            writer.writerows(map(_log_row, self._log))
         self._log.clear()
 
     def draw_samples(self) -> Path | None:
         """A picture of samples by the averaged weights as they are now."""
         if not self.fabric.is_global_zero:
             return None
-        described = replace(model_config(self.config, self.data, steps_done=self.step), weights_sha256="0" * 64)
-        network = build_network(described)
-        network.load_state_dict(self.average.weights_of(self.network))
+        described, weights = self.learner.model(steps_done=self.step)
+        described = replace(described, weights_sha256="0" * 64)
+        network = build_network(described.network)
+        network.load_state_dict(weights)
         known = set(described.labels)
         wanted = [text for text in _SNAPSHOT_STATEMENTS if set(text.split(",")) <= known] or [described.labels[0]]
         records = Generator(Model(config=described, network=network), device=self.fabric.device).sample(wanted, n=2)
@@ -308,6 +245,16 @@ class Run:
         return path
 
 
+def _log_row(status: Status) -> tuple[int, str, str, str, str]:
+    return (
+        status.step,
+        f"{status.loss:.6f}",
+        f"{status.learning_rate:.3e}",
+        f"{status.records_per_second:.1f}",
+        "" if status.score is None else f"{status.score:.5f}",
+    )
+
+
 def train(
     config: TrainingConfig,
     store: EcgStore,
@@ -316,6 +263,7 @@ def train(
     device: str = "auto",
     devices: int = 1,
     report: Report | None = None,
+    extra: EcgStore | None = None,
 ) -> Run:
     """Train until the configuration's steps are done; call again with the same arguments to resume.
 
@@ -326,6 +274,7 @@ def train(
         device: Fabric's accelerator: "auto", "cpu", "cuda", "mps".
         devices: How many; under torchrun its number of processes counts.
         report: Called every few steps.
+        extra: Second data set to learn from; for classifiers.
 
     Raises:
         ConfigError, DataError, CheckpointError: before anything is computed.
@@ -333,7 +282,7 @@ def train(
     """
     fabric = make_fabric(device=device, devices=devices, precision=config.precision)
     fabric.launch()
-    run = Run(config, store, folder, fabric)
+    run = Run(config, store, folder, fabric, extra)
     with _denormals_flushed():
         _train_to_the_end(run, report)
     return run
@@ -359,6 +308,8 @@ def _train_to_the_end(run: Run, report: Report | None) -> None:
     while run.step < config.total_steps:
         pace.add(run.take_step())
         last = run.step == config.total_steps
+        if run.step in config.keep_models_at:
+            run.keep_model()
         if run.step % _LOG_EVERY == 0 or last:
             status = pace.status()
             run.log(status)
@@ -397,6 +348,7 @@ class _Pace:
             learning_rate=learning_rate_at(run.step - 1, config),
             records_per_second=config.batch_size * len(self._losses) / seconds,
             seconds_left=per_sample * _samples_left(config, run.step),
+            score=run.learner.score,
         )
         self._losses.clear()
         self._since = time.monotonic()

@@ -1,20 +1,25 @@
 """Learning-rate schedule and averaged weights."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-from ecgforge.training.presets import TrainingConfig
+from ecgforge.training.settings import TrainingConfig
 
 
 def learning_rate_at(step: int, config: TrainingConfig) -> float:
-    """Learning rate of a step counted from 0: linear warm-up, constant, linear fall to zero.
+    """Learning rate of a step counted from 0: rise, constant, fall to zero.
 
-    Source: warm-up, stable, decay (arXiv 2404.06395, section 4).
+    Source: warm-up, stable, decay (arXiv 2404.06395, section 4); with cosine ramps that meet, the one-cycle policy
+    (arXiv 1708.07120).
     """
-    warmup = min(1.0, (step + 1) / max(config.warmup_steps, 1))
+    rise = min(1.0, (step + 1) / max(config.warmup_steps, 1))
     falling_steps = (1 - config.decay_from) * config.total_steps
     fall = min(1.0, (config.total_steps - step) / falling_steps) if falling_steps else 1.0
-    return config.learning_rate * warmup * fall
+    if config.ramp == "cosine":
+        rise, fall = (0.5 - 0.5 * math.cos(math.pi * share) for share in (rise, fall))
+    return config.learning_rate * rise * fall
 
 
 class AveragedWeights:

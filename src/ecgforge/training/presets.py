@@ -1,123 +1,27 @@
-"""What to train: the configuration of a run, and the presets as rows."""
+"""The presets as rows, each with the table it comes from or the result it gave."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 
-from ecgforge.diffusion.denoiser import LossWeight
-from ecgforge.diffusion.schedule import LinearSchedule
 from ecgforge.errors import ConfigError
-from ecgforge.leads import MODEL_LEADS
+from ecgforge.leads import NLE_LEADS
+from ecgforge.models.critic import CriticConfig
+from ecgforge.models.pulse2pulse import Pulse2PulseConfig
 from ecgforge.models.sssd import SssdConfig
+from ecgforge.models.wavegan import WaveGanConfig
+from ecgforge.models.xresnet import XResNetConfig
+from ecgforge.training.settings import (
+    ClassifierTraining,
+    DataConfig,
+    DiffusionTraining,
+    Stage,
+    TrainingConfig,
+    WassersteinTraining,
+)
 
+# --------------------------------------------------------------------------------------------- SSSD-ECG
 
-@dataclass(frozen=True)
-class DataConfig:
-    """Which records of the store are learned from.
-
-    Attributes:
-        folds: Cross-validation folds; PTB-XL's published split trains on 1-8.
-        label_set: Statements of the condition, one of labels.LABEL_SETS.
-        leads: Channels of the network, in order.
-        min_label_quality: Leave out records whose statements are less sure (None: take all).
-    """
-
-    folds: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
-    label_set: str = "all"
-    leads: tuple[str, ...] = MODEL_LEADS
-    min_label_quality: int | None = None
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stretch of training on windows of one length.
-
-    A step costs in proportion to the window, and the S4 kernels, cut to it, are exact on it; so a small budget is
-    best spent on short windows first and on whole records last.
-
-    Attributes:
-        steps: Optimiser steps.
-        samples: Window length; whole records where it equals the network's length.
-    """
-
-    steps: int
-    samples: int
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """A training run, complete: the same configuration and data give the same weights.
-
-    Attributes:
-        name: Of the preset; becomes the model's name.
-        network_kind: Key of models.NETWORKS.
-        network: Size of the network.
-        schedule: Noise levels.
-        data: Records learned from.
-        stages: Steps and window lengths, in order.
-        loss_weight: Of the noise levels: "noise" as in the papers, or "balanced" (see diffusion.denoiser.eps_loss).
-        batch_size: Records per step over all devices together.
-        learning_rate: Of Adam, after the warm-up.
-        warmup_steps: Linear warm-up.
-        decay_from: Share of the steps after which the learning rate falls linearly to zero; 1 keeps it constant.
-        gradient_clip: Largest norm of the gradient; 0 for no limit.
-        ema_decay: Of the averaged weights, which are the ones saved and sampled; 0 turns averaging off.
-        seed: Of initial weights, order of records, diffusion steps and noise.
-        precision: Fabric's precision, e.g. "32-true" or "bf16-mixed".
-        checkpoint_minutes: Longest time a crash can lose.
-        sample_minutes: Between pictures of samples; 0 for none.
-
-    Raises:
-        ConfigError: a number is out of range.
-    """
-
-    name: str
-    network_kind: str = "sssd"
-    network: SssdConfig = SssdConfig()
-    schedule: LinearSchedule = LinearSchedule()
-    data: DataConfig = DataConfig()
-    stages: tuple[Stage, ...] = (Stage(steps=100_000, samples=1000),)
-    loss_weight: LossWeight = "noise"
-    batch_size: int = 8
-    learning_rate: float = 2e-4
-    warmup_steps: int = 0
-    decay_from: float = 1.0
-    gradient_clip: float = 0.0
-    ema_decay: float = 0.0
-    seed: int = 0
-    precision: str = "32-true"
-    checkpoint_minutes: float = 5.0
-    sample_minutes: float = 20.0
-
-    def __post_init__(self) -> None:
-        if not self.stages or any(stage.steps < 1 for stage in self.stages):
-            raise ConfigError("expected one or more stages of 1 or more steps each")
-        too_long = [stage.samples for stage in self.stages if not 1 < stage.samples <= self.network.length]
-        if too_long:
-            raise ConfigError(
-                f"expected windows of 2 to {self.network.length} samples (network.length), got {too_long[0]}"
-            )
-        if self.batch_size < 1 or self.learning_rate <= 0 or not 0 <= self.ema_decay < 1:
-            raise ConfigError("expected batch_size >= 1, learning_rate > 0 and 0 <= ema_decay < 1")
-        if not 0 <= self.decay_from <= 1 or min(self.warmup_steps, self.gradient_clip, self.seed) < 0:
-            raise ConfigError("expected 0 <= decay_from <= 1 and warmup_steps, gradient_clip and seed of 0 or more")
-        if len(self.data.leads) != self.network.leads:
-            raise ConfigError(
-                f"expected network.leads = {len(self.data.leads)} for data.leads = {' '.join(self.data.leads)}, "
-                f"got {self.network.leads}"
-            )
-
-    @property
-    def total_steps(self) -> int:
-        """Optimiser steps of all stages."""
-        return sum(stage.steps for stage in self.stages)
-
-    def samples_at(self, step: int) -> int:
-        """Window length of a step, counted from 0."""
-        for stage in self.stages:
-            if step < stage.steps:
-                return stage.samples
-            step -= stage.steps
-        return self.stages[-1].samples
-
+# The paper: arXiv 2301.08227, Table II, and the authors' configuration (batch 8, 100,000 iterations, no EMA).
+_SSSD = DiffusionTraining(name="sssd-ecg")
 
 _SMALL = SssdConfig(
     layers=6,
@@ -129,23 +33,131 @@ _SMALL = SssdConfig(
     state_size=16,
 )
 
-PRESETS = {
-    # The paper: arXiv 2301.08227, Table II, and the authors' configuration (batch 8, 100,000 iterations, no EMA).
-    "sssd-ecg": TrainingConfig(name="sssd-ecg"),
-    # 0.71 M parameters, about an hour on two CPU cores. Whole records for most of the time, because where beats stand
-    # is learned on nothing shorter, and the balanced loss from the first step (docs/log.md has what failed before).
-    "sssd-ecg-small": TrainingConfig(
-        name="sssd-ecg-small",
-        network=_SMALL,
-        stages=(Stage(steps=2000, samples=250), Stage(steps=5000, samples=1000)),
-        loss_weight="balanced",
-        batch_size=8,
-        learning_rate=1e-3,
-        warmup_steps=200,
-        decay_from=0.7,
-        gradient_clip=1.0,
-        ema_decay=0.999,
-    ),
+# 0.71 M parameters, about an hour on two CPU cores. Whole records for most of the time, because where beats stand
+# is learned on nothing shorter, and the balanced loss from the first step (docs/log.md has what failed before).
+_SSSD_SMALL = DiffusionTraining(
+    name="sssd-ecg-small",
+    network=_SMALL,
+    stages=(Stage(steps=2000, samples=250), Stage(steps=5000, samples=1000)),
+    loss_weight="balanced",
+    batch_size=8,
+    learning_rate=1e-3,
+    warmup_steps=200,
+    decay_from=0.7,
+    gradient_clip=1.0,
+    ema_decay=0.999,
+)
+
+# ----------------------------------------------------------------------------------------- SSSD-ECG-nle
+
+# arXiv 2407.11108: a million viewed samples in batches of 8, Adam 2e-4, the leads in an order of its own.
+_NLE_BUDGET = (Stage(steps=125_000, samples=1000),)
+_NLE_DATA = DataConfig(leads=NLE_LEADS)
+
+_NLE = DiffusionTraining(
+    name="sssd-ecg-nle", network=SssdConfig(statements="nle-as-described"), data=_NLE_DATA, stages=_NLE_BUDGET
+)
+_NLE_RELEASED = replace(_NLE, name="sssd-ecg-nle-as-released", network=SssdConfig(statements="nle-as-released"))
+
+
+def _one_pathology(code: str) -> DiffusionTraining:
+    """The paper's setting of one pathology at a time, with the code as released."""
+    return replace(
+        _NLE_RELEASED,
+        name=f"sssd-ecg-nle-{code.lower()}",
+        network=SssdConfig(statements="nle-as-released", labels=1),
+        data=replace(_NLE_DATA, statements=(code,)),
+    )
+
+
+def _nle_small(name: str, source: DiffusionTraining) -> DiffusionTraining:
+    """At the size and budget of sssd-ecg-small, for comparison with it."""
+    network = replace(_SMALL, statements=source.network.statements)
+    return replace(_SSSD_SMALL, name=name, network=network, data=_NLE_DATA)
+
+
+# -------------------------------------------------------------------------------- WaveGAN*, Pulse2Pulse
+
+# The published baselines: 3,000 epochs of 17,418 records in batches of 32, five for the critic per generator step.
+_WAVEGAN = WassersteinTraining(
+    name="wavegan-star",
+    network=WaveGanConfig(),
+    stages=(Stage(steps=326_600, samples=1000),),
+    batch_size=32,
+    learning_rate=1e-4,
+)
+_PULSE2PULSE = replace(_WAVEGAN, name="pulse2pulse", network=Pulse2PulseConfig())
+
+# Without the published faults: room for the amplitudes of real records, the same noise in training and sampling, a
+# critic that sees the statements.
+_SEEING = CriticConfig(sees_statements=True)
+_WAVEGAN_FIXED = replace(
+    _WAVEGAN,
+    name="wavegan-star-fixed",
+    network=WaveGanConfig(amplitude=5.0, sampling_noise="uniform"),
+    critic=_SEEING,
+)
+_PULSE2PULSE_FIXED = replace(
+    _WAVEGAN_FIXED,
+    name="pulse2pulse-fixed",
+    network=Pulse2PulseConfig(amplitude=5.0, sampling_noise="uniform"),
+)
+
+
+def _gan_small(source: WassersteinTraining) -> WassersteinTraining:
+    """For two CPU cores: the published critic (47.6 M parameters) narrowed to a twentieth of its cost."""
+    return replace(
+        source,
+        name=f"{source.name}-small",
+        critic=replace(source.critic, width=10),
+        stages=(Stage(steps=2_000, samples=1000),),
+        batch_size=16,
+    )
+
+
+# ------------------------------------------------------------------------------------------- classifier
+
+# arXiv 2301.08227, Table III: 100 epochs of folds 1-7 in batches of 64, constant learning rate.
+_XRESNET = ClassifierTraining(
+    name="xresnet1d50",
+    stages=(Stage(steps=23_900, samples=250),),
+    batch_size=64,
+    learning_rate=1e-3,
+    validate_every=239,
+)
+# arXiv 2004.13701, the public benchmark: 50 epochs of folds 1-7 in batches of 128, one-cycle. Without the cycled
+# momentum of its library.
+_XRESNET_BENCHMARK = ClassifierTraining(
+    name="xresnet1d50-benchmark",
+    network=XResNetConfig(strides=(1, 2, 2, 2)),
+    stages=(Stage(steps=6_000, samples=250),),
+    batch_size=128,
+    learning_rate=1e-2,
+    warmup_steps=1_500,
+    decay_from=0.25,
+    ramp="cosine",
+    weight_decay=1e-2,
+    validate_every=240,
+)
+
+PRESETS: dict[str, TrainingConfig] = {
+    config.name: config
+    for config in (
+        _SSSD,
+        _SSSD_SMALL,
+        _NLE,
+        _NLE_RELEASED,
+        *map(_one_pathology, ("AFIB", "CRBBB", "1AVB", "PVC")),
+        _nle_small("sssd-ecg-nle-small", _NLE),
+        _nle_small("sssd-ecg-nle-as-released-small", _NLE_RELEASED),
+        _WAVEGAN,
+        _WAVEGAN_FIXED,
+        _PULSE2PULSE,
+        _PULSE2PULSE_FIXED,
+        *map(_gan_small, (_WAVEGAN, _WAVEGAN_FIXED, _PULSE2PULSE, _PULSE2PULSE_FIXED)),
+        _XRESNET,
+        _XRESNET_BENCHMARK,
+    )
 }
 
 

@@ -12,8 +12,9 @@ from ecgforge.data.store import EcgStore
 from ecgforge.errors import DataError
 from ecgforge.labels import vocabulary
 from ecgforge.leads import MODEL_LEADS, STANDARD_LEADS
-from ecgforge.training.presets import DataConfig, Stage
-from ecgforge.training.steps import Batch, batch_at, select_data
+from ecgforge.training.diffusion import Batch, batch_at
+from ecgforge.training.records import select_data
+from ecgforge.training.settings import DataConfig, Stage
 
 FIELDS = ("x_0", "condition", "step", "eps")
 
@@ -143,7 +144,7 @@ def test_a_wrong_number_of_labels_is_refused(store: EcgStore) -> None:
 
 
 def test_fewer_records_than_a_batch_are_refused(store: EcgStore) -> None:
-    with pytest.raises(DataError, match="one batch of 4 records.*got 3"):
+    with pytest.raises(DataError, match="at least 4 records.*got 3"):
         select_data(store, tiny_config(data=DataConfig(folds=(5,))))
 
 

@@ -1,0 +1,185 @@
+"""The synthetic twin of a data set: one synthetic record per record, with the same statements and fold.
+
+Finished parts of a copy are kept beside it in DEST.parts until the store is whole, so that a copy that was stopped
+goes on where it was. Record i of the twin is drawn from stream i of the seed, i being the row of its original: the
+twin of a part of a data set is part of the twin of all of it.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from ecgforge import config as configuration
+from ecgforge.checkpoints.native import ModelConfig
+from ecgforge.data.ptbxl_layout import write_ptbxl
+from ecgforge.data.store import EcgStore, StoreWriter, to_microvolts
+from ecgforge.errors import DataError
+from ecgforge.generate import Generator, Job, SamplingOptions, sample_jobs
+from ecgforge.record import EcgRecord
+
+_PART = 64  # records; at most this many are lost with a crash
+_FIRST_ECG_ID = 100_001  # above PTB-XL's own numbers, so that the two are never taken for each other
+
+Progress = Callable[[int, int], None]
+
+
+def copy_store(
+    store: EcgStore,
+    dest: Path,
+    *,
+    model: Path | None = None,
+    folds: Sequence[int] | None = None,
+    seed: int = 0,
+    options: SamplingOptions = SamplingOptions(),
+    processes: int = 1,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> EcgStore:
+    """Make the synthetic twin of a data set; the same call again resumes one that was stopped.
+
+    Args:
+        store: The real records.
+        dest: Store to write.
+        model: Model folder, None for the default.
+        folds: Copy only these folds; None copies all.
+        seed: Of all draws.
+        options: Sampler, steps, batch size.
+        processes: Worker processes of one thread each.
+        device: Where they sample.
+        progress: Called with (records done, records in all).
+
+    Returns:
+        The twin. Its record ids are `twin-ID`, the column `source_file` of its index names the original's ID.
+        Statements outside the model's vocabulary are left out of twin and request alike.
+
+    Raises:
+        DataError: dest exists, the store's rate is not the model's, or DEST.parts belongs to another copy.
+        CheckpointError, ConfigError: as Generator.
+    """
+    if dest.exists():
+        raise DataError(f"expected a new store as destination, {dest} exists; choose another name or remove it")
+    described = Generator.load(model, device=device).config
+    if described.rate != store.rate:
+        raise DataError(f"expected a store at the model's {described.rate:g} Hz, got {store.rate:g} Hz")
+    rows = store.rows(folds=tuple(folds)) if folds is not None else np.arange(len(store))
+    jobs = [(int(row), _known_statements(store.record(int(row)).statements, described)) for row in rows]
+    parts = dest.with_name(dest.name + ".parts")
+    _claim(parts, store, described, rows=rows, seed=seed, options=options)
+    chunks = [jobs[start : start + _PART] for start in range(0, len(jobs), _PART)]
+    pending = [number for number in range(len(chunks)) if not _part_path(parts, number).is_file()]
+    todo = [job for number in pending for job in chunks[number]]
+    done_before = len(jobs) - len(todo)
+    if todo:
+        records = sample_jobs(todo, seed=seed, options=options, model=model, device=device, processes=processes)
+        done = done_before
+        for number in pending:
+            finished = list(islice(records, len(chunks[number])))
+            _write_part(_part_path(parts, number), finished)
+            done += len(finished)
+            if progress:
+                progress(done, len(jobs))
+    _assemble(store, dest, described, chunks, parts, seed=seed)
+    shutil.rmtree(parts)
+    return EcgStore.open(dest)
+
+
+def _known_statements(statements: Mapping[str, float], model: ModelConfig) -> dict[str, float]:
+    return {code: grade for code, grade in statements.items() if model.vocabulary.label_of(code)}
+
+
+def _claim(
+    parts: Path,
+    store: EcgStore,
+    model: ModelConfig,
+    *,
+    rows: np.ndarray,
+    seed: int,
+    options: SamplingOptions,
+) -> None:
+    """Make the folder of parts this copy's own, or make sure that it is."""
+    identity = {
+        "signals": store.manifest.sha256["signals.npy"],
+        "statements": store.manifest.sha256["index.csv"],
+        "model": model.weights_sha256,
+        "records": len(rows),
+        "first_row": int(rows[0]) if len(rows) else -1,
+        "seed": seed,
+        "options": {key: value for key, value in asdict(options).items() if key != "batch_size"},
+    }
+    path = parts / "copy.json"
+    if path.is_file():
+        there = configuration.load_json(path)
+        if there != identity:
+            differing = [key for key in identity if there.get(key) != identity[key]]
+            raise DataError(
+                f"{parts} holds parts of another copy (other {', '.join(differing)}); repeat the command it was "
+                "started with to finish it, or remove the folder"
+            )
+        return
+    parts.mkdir(parents=True, exist_ok=True)
+    configuration.write_json(identity, path)
+
+
+def _part_path(parts: Path, number: int) -> Path:
+    return parts / f"{number:05d}.npy"
+
+
+def _write_part(path: Path, records: Sequence[EcgRecord]) -> None:
+    unfinished = path.with_name(f".{path.name}.tmp.npy")
+    np.save(unfinished, np.stack([to_microvolts(record.in_leads()) for record in records]))
+    unfinished.replace(path)
+
+
+def _assemble(
+    store: EcgStore, dest: Path, model: ModelConfig, chunks: Sequence[Sequence[Job]], parts: Path, *, seed: int
+) -> None:
+    total = sum(map(len, chunks))
+    first = np.load(_part_path(parts, 0), mmap_mode="r")
+    with StoreWriter(
+        dest,
+        rate=model.rate,
+        samples=first.shape[-1],
+        source=f"ecgforge model {model.name} {model.weights_sha256[:12]}",
+        source_version=f"twin of {store.manifest.source} {store.manifest.source_version}".strip(),
+        records=total,
+        synthetic=True,
+    ) as writer:
+        for number, chunk in enumerate(chunks):
+            signals = np.load(_part_path(parts, number))
+            for (row, statements), microvolts in zip(chunk, signals, strict=True):
+                original = store.record(row)
+                record = _twin_of(original, microvolts, statements, seed=seed, row=row)
+                writer.add(record, source_file=original.record_id)
+
+
+def _twin_of(
+    original: EcgRecord, microvolts: np.ndarray, statements: Mapping[str, float], *, seed: int, row: int
+) -> EcgRecord:
+    """The record without patient facts: nobody was asked for them, so the signal need not agree with them."""
+    return EcgRecord(
+        signal=microvolts.astype(np.float32) / 1000,
+        rate=original.rate,
+        record_id=f"twin-{original.record_id}",
+        statements=statements,
+        provenance=replace(
+            original.provenance, synthetic=True, source=f"twin of {original.provenance.source}", seed=seed, index=row
+        ),
+    )
+
+
+def write_layout(twin: EcgStore, dest: Path, *, progress: Progress | None = None) -> Path:
+    """Write a store in PTB-XL's folder layout; its records are numbered from 100,001 in their order.
+
+    Raises:
+        DataError: dest is not empty or cannot be written, or the store is not at 100 or 500 Hz.
+    """
+
+    def numbered() -> Iterator[EcgRecord]:
+        for row in range(len(twin)):
+            yield replace(twin.record(row), record_id=str(_FIRST_ECG_ID + row))
+
+    return write_ptbxl(numbered(), dest, rates=(round(twin.rate),), total=len(twin), progress=progress)

@@ -1,0 +1,97 @@
+"""The synthetic twin of a data set: statements, folds, identity, resuming."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import wfdb
+from tiny_run import TINY_NETWORK, tiny_config, tiny_store
+
+from ecgforge import twin
+from ecgforge.data.store import EcgStore
+from ecgforge.errors import DataError
+from ecgforge.generate import SamplingOptions
+from ecgforge.training.loop import train
+from ecgforge.training.settings import Stage
+from ecgforge.twin import copy_store, write_layout
+
+OPTIONS = SamplingOptions(steps=2)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> EcgStore:
+    return tiny_store(tmp_path_factory.mktemp("real"), records=20, samples=64)
+
+
+@pytest.fixture(scope="module")
+def model(real: EcgStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("model")
+    train(tiny_config(network=replace(TINY_NETWORK, length=64), stages=(Stage(steps=1, samples=64),)), real, run)
+    return run / "model"
+
+
+def test_every_record_has_a_twin_with_its_statements_and_fold(real: EcgStore, model: Path, tmp_path: Path) -> None:
+    copied = copy_store(real, tmp_path / "twin", model=model, options=OPTIONS)
+    assert len(copied) == len(real) and copied.manifest.synthetic
+    for row in range(len(real)):
+        original, synthetic = real.record(row), copied.record(row)
+        assert synthetic.statements == original.statements
+        assert synthetic.provenance.fold == original.provenance.fold
+        assert synthetic.provenance.synthetic and synthetic.provenance.index == row
+        assert synthetic.record_id == f"twin-{original.record_id}"
+        assert copied.index["source_file"].iloc[row] == original.record_id
+    assert not list(tmp_path.glob("*.parts"))
+
+
+def test_some_folds_are_part_of_the_whole(real: EcgStore, model: Path, tmp_path: Path) -> None:
+    whole = copy_store(real, tmp_path / "whole", model=model, options=OPTIONS)
+    part = copy_store(real, tmp_path / "part", model=model, folds=(2, 5), options=OPTIONS)
+    rows = real.rows(folds=(2, 5))
+    assert len(part) == len(rows)
+    np.testing.assert_array_equal(part.signals, whole.signals[rows])
+
+
+def test_a_stopped_copy_goes_on(real: EcgStore, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = copy_store(real, tmp_path / "whole", model=model, options=OPTIONS)
+    monkeypatch.setattr(twin, "_PART", 6)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        if done == 12:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        copy_store(real, tmp_path / "copy", model=model, options=OPTIONS, progress=stop)
+    assert not (tmp_path / "copy").exists()
+    with pytest.raises(DataError, match="other seed"):
+        copy_store(real, tmp_path / "copy", model=model, options=OPTIONS, seed=1)
+    seen: list[int] = []
+    resumed = copy_store(
+        real, tmp_path / "copy", model=model, options=OPTIONS, progress=lambda done, total: seen.append(done)
+    )
+    assert seen == [18, 20]
+    np.testing.assert_array_equal(resumed.signals, whole.signals)
+
+
+def test_what_stands_there_is_not_overwritten(real: EcgStore, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="exists"):
+        copy_store(real, real.path, model=model, options=OPTIONS)
+
+
+def test_another_rate_is_refused(real: EcgStore, tmp_path: Path) -> None:
+    other = EcgStore(real.path, replace(real.manifest, rate=500.0), real.index, real.signals)
+    with pytest.raises(DataError, match="the model's 100 Hz, got 500 Hz"):
+        copy_store(other, tmp_path / "twin")
+
+
+def test_the_layout_reads_back_with_wfdb(real: EcgStore, model: Path, tmp_path: Path) -> None:
+    copied = copy_store(real, tmp_path / "twin", model=model, folds=(1, 2), options=OPTIONS)
+    write_layout(copied, tmp_path / "layout")
+    signal = wfdb.rdrecord(str(tmp_path / "layout" / "records100" / "100000" / "100001_lr")).p_signal
+    np.testing.assert_allclose(signal.T, copied.record(0).signal, atol=5e-4)
+    table = (tmp_path / "layout" / "ptbxl_database.csv").read_text().splitlines()
+    assert len(table) == 1 + len(copied)
+    assert table[1].startswith("100001,") and table[1].endswith(",1")
