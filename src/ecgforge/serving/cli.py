@@ -14,7 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ecgforge.errors import EcgforgeError
-from ecgforge.serving import data_commands, model_commands
+from ecgforge.serving import data_commands, model_commands, study_commands, turing_commands
+from ecgforge.serving.convert_command import convert
+from ecgforge.serving.evaluate_command import evaluate
 from ecgforge.serving.plot_command import plot
 
 app = typer.Typer(
@@ -25,9 +27,16 @@ app = typer.Typer(
     "Begin with: `ecgforge generate --statements NORM,SR -n 4 --out out --plot`",
 )
 app.add_typer(data_commands.app, name="data")
+app.add_typer(turing_commands.app, name="turing")
 app.command("generate")(model_commands.generate)
 app.command("train")(model_commands.train)
+app.command("presets")(model_commands.presets)
+app.command("copy")(model_commands.copy)
+app.command("evaluate")(evaluate)
+app.command("beats")(study_commands.beats)
+app.command("interpolate")(study_commands.interpolate)
 app.command("plot")(plot)
+app.command("convert")(convert)
 app.command("import-original")(model_commands.import_original)
 app.command("export-original")(model_commands.export_original)
 app.command("demo")(model_commands.demo)

@@ -13,19 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ecgforge.errors import ConfigError
+from ecgforge.serving.convert_command import RecordFormat
+from ecgforge.serving.evaluate_command import whole_numbers
 from ecgforge.serving.progress import progress_bar
 
 if TYPE_CHECKING:
     from ecgforge.record import EcgRecord
     from ecgforge.training.loop import Status
-
-
-class RecordFormat(StrEnum):
-    """The names of formats.FORMATS."""
-
-    WFDB = "wfdb"
-    CSV = "csv"
-    NPZ = "npz"
 
 
 class SamplerChoice(StrEnum):
@@ -34,6 +28,13 @@ class SamplerChoice(StrEnum):
     DPMPP = "dpmpp"
     DDIM = "ddim"
     DDPM = "ddpm"
+
+
+class OthersChoice(StrEnum):
+    """What holds of the statements that were not asked for."""
+
+    ABSENT = "absent"
+    UNKNOWN = "unknown"
 
 
 class Cauchy(StrEnum):
@@ -80,6 +81,13 @@ def generate(
     format: Annotated[RecordFormat, typer.Option(help="File format of the records.")] = RecordFormat.WFDB,
     plot: Annotated[bool, typer.Option("--plot", help="Draw every record on ECG paper as well (PNG).")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    others: Annotated[
+        OthersChoice,
+        typer.Option(help="Statements not asked for are absent, or nothing is known of them (SSSD-ECG-nle only)."),
+    ] = OthersChoice.ABSENT,
+    guidance: Annotated[
+        float, typer.Option(min=0, help="Above 1: more typical of the statements, less varied (SSSD-ECG-nle only).")
+    ] = 1.0,
 ) -> None:
     """Generate synthetic 12-lead ECGs for ECG statements.
 
@@ -89,7 +97,9 @@ def generate(
     """
     from ecgforge.generate import SamplingOptions, sample_in_processes
 
-    options = SamplingOptions(sampler=sampler.value, steps=steps, batch_size=batch_size)
+    options = SamplingOptions(
+        sampler=sampler.value, steps=steps, batch_size=batch_size, others=others.value, guidance=guidance
+    )
     _require_writable(out)
     started = time.monotonic()
     with progress_bar("Sampling") as progress:
@@ -158,7 +168,7 @@ def demo(
 
 
 def train(
-    preset: Annotated[str, typer.Argument(help="sssd-ecg (the paper) or sssd-ecg-small (for 2 CPU cores).")],
+    preset: Annotated[str, typer.Argument(help="What to train; `ecgforge presets` lists them.")],
     data: Annotated[Path, typer.Option(help="Store to learn from, see `ecgforge data build`.")],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     config: Annotated[Path | None, typer.Option(help="TOML file with settings that differ from the preset.")] = None,
@@ -172,7 +182,7 @@ def train(
         bool, typer.Option("--dry-run", help="Check everything, print the settings, train nothing.")
     ] = False,
 ) -> None:
-    """Train a generator; the same command again resumes where it stopped, bit by bit.
+    """Train a generator or classifier; the same command again resumes where it stopped, bit by bit.
 
     Example: `ecgforge train sssd-ecg-small --data ptbxl100 --out runs/small`
 
@@ -184,23 +194,44 @@ def train(
     from ecgforge.config import resolve, to_dict
     from ecgforge.data.store import EcgStore
     from ecgforge.training import loop
+    from ecgforge.training.diffusion import scale_note
     from ecgforge.training.presets import preset as preset_named
-    from ecgforge.training.steps import select_data
+    from ecgforge.training.records import select_data
+    from ecgforge.training.settings import ClassifierTraining, DiffusionTraining
 
     settings = resolve(preset_named(preset), file=config, overrides=set_ or ())
     store = EcgStore.open(data)
     selected = select_data(store, settings)
     folds = ",".join(map(str, settings.data.folds))
-    typer.echo(f"{len(selected)} records of folds {folds}; {loop.scale_note(settings, selected)}")
+    note = f"; {scale_note(settings, selected)}" if isinstance(settings, DiffusionTraining) else ""
+    typer.echo(f"{len(selected)} records of folds {folds}{note}")
     if dry_run:
         typer.echo(json.dumps(to_dict(settings), indent=2))
         return
     _require_writable(out)
     with _training_progress() as report:
         run = loop.train(settings, store, out, device=device, devices=devices, report=report)
-    typer.echo(
-        f"done: {run.step} steps; go on with: ecgforge generate -s NORM,SR --model {out / 'model'} --out out --plot"
-    )
+    done = f"done: {run.step} steps, model in {out / 'model'}"
+    if not isinstance(settings, ClassifierTraining):
+        labels = run.learner.data.labels.labels
+        wanted = "NORM,SR" if {"NORM", "SR"} <= set(labels) else labels[0]
+        done += f"; go on with: ecgforge generate -s {wanted} --model {out / 'model'} --out out --plot"
+    typer.echo(done)
+
+
+def presets() -> None:
+    """List what `ecgforge train` can train, with the size of each budget."""
+    from rich.table import Table
+
+    from ecgforge.training.presets import PRESETS
+
+    table = Table("preset", "network", "steps", "batch", "records seen", "leads", "statements", box=None)
+    for config in PRESETS.values():
+        seen = config.total_steps * config.batch_size * getattr(config, "critic_steps", 1)
+        statements = ",".join(config.data.statements) or config.data.label_set
+        row = (config.total_steps, config.batch_size, f"{seen:,}", len(config.data.leads), statements)
+        table.add_row(config.name, config.network.kind, *map(str, row))
+    Console().print(table)
 
 
 @contextmanager
@@ -241,7 +272,60 @@ def _status_text(status: "Status") -> str:
     minutes, seconds = divmod(round(status.seconds_left), 60)
     hours, minutes = divmod(minutes, 60)
     left = f"{hours}:{minutes:02d}:{seconds:02d}"
-    return f"loss {status.loss:.4f}, {status.records_per_second:.1f} records/s, {left} left"
+    score = "" if status.score is None else f"validation {status.score:.4f}, "
+    return f"loss {status.loss:.4f}, {score}{status.records_per_second:.1f} records/s, {left} left"
+
+
+# ------------------------------------------------------------------------------------------------- copy
+
+
+def copy(
+    data: Annotated[Path, typer.Option(help="Store of the real records, see `ecgforge data build`.")],
+    out: Annotated[Path, typer.Option(help="Store to write.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Model folder; by default the weights that come with ecgforge.")
+    ] = None,
+    folds: Annotated[str | None, typer.Option(help="Copy only these, e.g. `1,2,3`; default all.")] = None,
+    layout: Annotated[
+        Path | None, typer.Option(help="Also write the twin in PTB-XL's folder layout, for any PTB-XL loader.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same twin.")] = 0,
+    sampler: Annotated[SamplerChoice, typer.Option(help="As in `ecgforge generate`.")] = SamplerChoice.DDPM,
+    steps: Annotated[int | None, typer.Option(min=1, help="Network calls per record.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Records at once: speed and memory, not the result.")] = 8,
+    processes: Annotated[int, typer.Option(min=1, help="Worker processes of one thread each.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+) -> None:
+    """Make the synthetic twin of a data set: one record per record, same statements and folds.
+
+    Stopped, it goes on where it was when the same command is given again.
+
+    Example: `ecgforge copy --data ptbxl100 --out twin100 --processes 2 --layout twin-ptbxl`
+    """
+    from ecgforge.data.store import EcgStore
+    from ecgforge.generate import SamplingOptions
+    from ecgforge.twin import copy_store, write_layout
+
+    options = SamplingOptions(sampler=sampler.value, steps=steps, batch_size=batch_size)
+    chosen = None if folds is None else whole_numbers(folds)
+    started = time.monotonic()
+    with progress_bar("Copying") as progress:
+        twin = copy_store(
+            EcgStore.open(data),
+            out,
+            model=model,
+            folds=chosen,
+            seed=seed,
+            options=options,
+            processes=processes,
+            device=device,
+            progress=progress,
+        )
+    typer.echo(f"{len(twin)} synthetic records in {out}, {time.monotonic() - started:.0f} s")
+    if layout is not None:
+        with progress_bar("Writing the layout") as progress:
+            write_layout(twin, layout, progress=progress)
+        typer.echo(f"the same in PTB-XL's layout: {layout}")
 
 
 # ------------------------------------------------------------------------------------------ checkpoints
@@ -257,8 +341,12 @@ def import_original(
             "kernel), `half` with the pure-PyTorch fallback. No checkpoint says; the wrong one samples noise."
         ),
     ] = Cauchy.FULL,
+    statements: Annotated[
+        str | None,
+        typer.Option(help="Its statements in the order of its columns, e.g. `AFIB`; needed where no label set fits."),
+    ] = None,
 ) -> None:
-    """Turn a published SSSD-ECG checkpoint into a model folder, without executing pickled code.
+    """Turn a published SSSD-ECG or SSSD-ECG-nle checkpoint into a model folder, without executing pickled code.
 
     Unsure which `--cauchy`? Import it with both and take the one whose samples look like ECGs.
 
@@ -266,8 +354,9 @@ def import_original(
     """
     from ecgforge.checkpoints.original import import_checkpoint
 
-    config = import_checkpoint(checkpoint, out, cauchy=cauchy.value)
-    typer.echo(f"{out}: {config.network.layers} layers, {len(config.labels)} statements, Cauchy sum {cauchy.value}")
+    codes = tuple(statements.split(",")) if statements else ()
+    config = import_checkpoint(checkpoint, out, cauchy=cauchy.value, statements=codes)
+    typer.echo(f"{out}: {len(config.labels)} statements, leads {' '.join(config.leads)}, Cauchy sum {cauchy.value}")
 
 
 def export_original(
@@ -281,5 +370,5 @@ def export_original(
     from ecgforge.checkpoints.native import load_model
     from ecgforge.checkpoints.original import export_checkpoint
 
-    export_checkpoint(load_model(model).network, checkpoint)
+    export_checkpoint(load_model(model), checkpoint)
     typer.echo(f"wrote {checkpoint}")

@@ -1,0 +1,1 @@
+"""How good synthetic ECGs are: the measurements of the papers and those that go beyond them."""

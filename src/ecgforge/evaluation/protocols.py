@@ -1,0 +1,274 @@
+"""Train on one data set, test on another: can synthetic ECGs stand in for real ones?
+
+A classifier is trained on each data set and tested on the same folds of the others. `real -> real` is the ceiling;
+`synthetic -> real` tells what a classifier learns from synthetic data; `real -> synthetic` whether synthetic records
+show what their statements say (above the ceiling: over-typical); `synthetic -> synthetic` completes the square.
+
+Source: arXiv 2301.08227, section III.D and Table I.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from ecgforge.classify import Classifier
+from ecgforge.data.store import EcgStore
+from ecgforge.errors import ConfigError, DataError
+from ecgforge.scores import (
+    Interval,
+    MacroAuroc,
+    PathologyScores,
+    bootstrap_difference,
+    bootstrap_interval,
+    choose_threshold,
+    macro_auroc,
+    score_pathology,
+)
+from ecgforge.training.loop import Status, train
+from ecgforge.training.settings import ClassifierTraining
+
+REAL = "real"
+
+Report = Callable[[str, Status], None]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How data sets are judged.
+
+    Attributes:
+        classifier: Recipe of every classifier; its data.folds and validation_folds hold for every data set.
+        test_folds: Tested on; not among the folds of the recipe.
+        seeds: One classifier each.
+        pathologies: Statements scored one by one at a threshold, as in SSSD-ECG-nle.
+        augment: Also train on the real records together with each synthetic data set.
+        resamples: Of the bootstrap.
+
+    Raises:
+        ConfigError: a test fold is learned from or validated on, or there is no seed.
+    """
+
+    classifier: ClassifierTraining
+    test_folds: tuple[int, ...] = (9,)
+    seeds: tuple[int, ...] = (0,)
+    pathologies: tuple[str, ...] = ("AFIB", "CRBBB", "1AVB", "PVC")
+    augment: bool = False
+    resamples: int = 1000
+
+    def __post_init__(self) -> None:
+        used = {*self.classifier.data.folds, *self.classifier.validation_folds}
+        if not self.test_folds or used & set(self.test_folds):
+            raise ConfigError(
+                f"expected test folds apart from the folds {sorted(used)} of training and validation, "
+                f"got {sorted(self.test_folds)}"
+            )
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError(f"expected one or more different seeds, got {self.seeds}")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training set tested on one test set.
+
+    Attributes:
+        trained_on: Name of the data set the classifier learned from.
+        tested_on: Name of the data set it was tested on.
+        macro: Macro AUROC: mean over the seeds of the estimate and of the ends of the bootstrap interval.
+        seeds: Macro AUROC of each seed.
+        against_real: Macro AUROC less that of the real-trained classifier on the same records, with its interval,
+            mean over the seeds as above; None for the real-trained classifier itself.
+        detail: All statements and groups, first seed.
+        pathologies: (code, scores) of the chosen pathologies, first seed; those the records do not have are left out.
+    """
+
+    trained_on: str
+    tested_on: str
+    macro: Interval
+    seeds: tuple[float, ...]
+    against_real: Interval | None
+    detail: MacroAuroc
+    pathologies: tuple[tuple[str, PathologyScores], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Judge:
+    """A trained classifier with the thresholds chosen on its own validation folds."""
+
+    classifier: Classifier
+    thresholds: Mapping[str, float]
+
+
+def run_protocol(
+    real: EcgStore,
+    synthetic: Mapping[str, EcgStore],
+    folder: Path,
+    *,
+    protocol: Protocol,
+    device: str = "auto",
+    report: Report | None = None,
+) -> tuple[Cell, ...]:
+    """All cells: real to real, and for every synthetic data set its three, or four with `protocol.augment`.
+
+    Args:
+        real: The real data set.
+        synthetic: Its twins by name.
+        folder: Classifiers are trained into FOLDER/classifiers/NAME-SEED; finished ones are used as they are and
+            unfinished ones resumed.
+        protocol: How.
+        device: Where to train.
+        report: Called with (what is trained, status).
+
+    Raises:
+        ConfigError: a synthetic data set is called "real".
+        DataError: a store does not fit the recipe.
+    """
+    if REAL in synthetic:
+        raise ConfigError(f"expected names other than {REAL!r} for synthetic data sets")
+    stores = {REAL: real, **synthetic}
+    lessons: dict[str, tuple[EcgStore, EcgStore | None]] = {name: (store, None) for name, store in stores.items()}
+    pairs = [(REAL, REAL)]
+    for name, store in synthetic.items():
+        pairs += [(name, REAL), (REAL, name), (name, name)]
+        if protocol.augment:
+            lessons[f"{REAL}+{name}"] = (real, store)
+            pairs.append((f"{REAL}+{name}", REAL))
+    judges = {
+        name: [
+            _trained_judge(name, lesson, training_folder(folder, name, seed), protocol, seed, device, report)
+            for seed in protocol.seeds
+        ]
+        for name, lesson in lessons.items()
+    }
+    on_real = [judge.classifier.predict(real, rows_tested(real, protocol)) for judge in judges[REAL]]
+    return tuple(
+        _cell(trained, tested, judges[trained], stores[tested], protocol, on_real if tested == REAL else None)
+        for trained, tested in pairs
+    )
+
+
+def training_folder(folder: Path, name: str, seed: int) -> Path:
+    """The run of the classifier that learned from this data set."""
+    return folder / "classifiers" / f"{name}-{seed}"
+
+
+def train_classifier(
+    store: EcgStore,
+    folder: Path,
+    *,
+    recipe: ClassifierTraining,
+    seed: int,
+    device: str = "auto",
+    report: Callable[[Status], None] | None = None,
+    extra: EcgStore | None = None,
+) -> Classifier:
+    """A classifier of this recipe and seed, trained on a store and, where given, a second one together with it.
+
+    It is trained where FOLDER does not hold it finished.
+    """
+    train(replace(recipe, seed=seed), store, folder, device=device, report=report, extra=extra)
+    return Classifier.load(folder / "model")
+
+
+def rows_tested(store: EcgStore, protocol: Protocol) -> Int[np.ndarray, "N"]:
+    """Rows of the test folds.
+
+    Raises:
+        DataError: there are none.
+    """
+    rows = store.rows(folds=protocol.test_folds)
+    if not len(rows):
+        raise DataError(f"expected records in the test folds {protocol.test_folds} of {store.path}, got none")
+    return rows
+
+
+def truth_of(store: EcgStore, rows: Sequence[int] | np.ndarray, classifier: Classifier) -> Bool[np.ndarray, "N K"]:
+    """Which records have which of the classifier's statements."""
+    return store.labels(classifier.config.vocabulary)[rows] > 0
+
+
+def _trained_judge(
+    name: str,
+    lesson: tuple[EcgStore, EcgStore | None],
+    folder: Path,
+    protocol: Protocol,
+    seed: int,
+    device: str,
+    report: Report | None,
+) -> _Judge:
+    def tell(status: Status) -> None:
+        if report:
+            report(f"{name}, seed {seed}", status)
+
+    recipe = protocol.classifier
+    store, extra = lesson
+    classifier = train_classifier(store, folder, recipe=recipe, seed=seed, device=device, report=tell, extra=extra)
+    rows = store.rows(folds=recipe.validation_folds)
+    truth, score = truth_of(store, rows, classifier), classifier.predict(store, rows)
+    columns = {code: classifier.config.labels.index(code) for code in _known(protocol, classifier)}
+    thresholds = {
+        code: choose_threshold(truth[:, column], score[:, column], maximise="g-mean")
+        for code, column in columns.items()
+        if _both(truth[:, column])
+    }
+    return _Judge(classifier, thresholds)
+
+
+def _known(protocol: Protocol, classifier: Classifier) -> list[str]:
+    return [code for code in protocol.pathologies if code in classifier.config.labels]
+
+
+def _both(truth: Bool[np.ndarray, "N"]) -> bool:
+    return bool(truth.any() and not truth.all())
+
+
+def _cell(
+    trained_on: str,
+    tested_on: str,
+    judges: Sequence[_Judge],
+    store: EcgStore,
+    protocol: Protocol,
+    real_scores: Sequence[Float[np.ndarray, "N K"]] | None,
+) -> Cell:
+    rows = rows_tested(store, protocol)
+    first = judges[0].classifier
+    truth = truth_of(store, rows, first)
+    scores = [judge.classifier.predict(store, rows) for judge in judges]
+    intervals = [
+        bootstrap_interval(truth, score, rng=np.random.default_rng(seed), resamples=protocol.resamples)
+        for seed, score in zip(protocol.seeds, scores, strict=True)
+    ]
+    differences = None
+    if real_scores is not None and trained_on != REAL:
+        differences = [
+            bootstrap_difference(truth, score, ceiling, rng=np.random.default_rng(seed), resamples=protocol.resamples)
+            for seed, score, ceiling in zip(protocol.seeds, scores, real_scores, strict=True)
+        ]
+    return Cell(
+        trained_on=trained_on,
+        tested_on=tested_on,
+        macro=_mean(intervals),
+        seeds=tuple(interval.estimate for interval in intervals),
+        against_real=_mean(differences) if differences else None,
+        detail=macro_auroc(truth, scores[0], vocabulary=first.config.vocabulary),
+        pathologies=tuple(_pathologies(truth, scores[0], judges[0])),
+    )
+
+
+def _pathologies(
+    truth: Bool[np.ndarray, "N K"], score: Float[np.ndarray, "N K"], judge: _Judge
+) -> list[tuple[str, PathologyScores]]:
+    found = []
+    for code, threshold in judge.thresholds.items():
+        column = judge.classifier.config.labels.index(code)
+        if _both(truth[:, column]):
+            found.append((code, score_pathology(truth[:, column], score[:, column], threshold=threshold)))
+    return found
+
+
+def _mean(intervals: Sequence[Interval]) -> Interval:
+    return Interval(
+        *(float(np.mean([getattr(item, end) for item in intervals])) for end in ("estimate", "low", "high"))
+    )

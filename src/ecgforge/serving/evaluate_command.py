@@ -1,0 +1,108 @@
+"""`ecgforge evaluate`: a data set's synthetic twins judged against it."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ecgforge.errors import ConfigError
+from ecgforge.serving.progress import progress_bar
+
+if TYPE_CHECKING:
+    from ecgforge.training.loop import Status
+
+
+def evaluate(
+    real: Annotated[Path, typer.Option(help="Store of the real records.")],
+    synthetic: Annotated[
+        list[str],
+        typer.Option(help="Store of synthetic records, as NAME=STORE; repeat for several, see `ecgforge copy`."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the report; classifiers are kept there too.")],
+    classifier: Annotated[str, typer.Option(help="Preset of the classifiers, see `ecgforge presets`.")] = (
+        "xresnet1d50-benchmark"
+    ),
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the classifiers, e.g. `batch_size=64`; repeat.")
+    ] = None,
+    test_folds: Annotated[str, typer.Option(help="Folds to test on.")] = "9",
+    seeds: Annotated[str, typer.Option(help="One classifier each, e.g. `0,1,2`.")] = "0",
+    pathologies: Annotated[str, typer.Option(help="Statements scored one by one.")] = "AFIB,CRBBB,1AVB,PVC",
+    augment: Annotated[bool, typer.Option("--augment", help="Also train on real and synthetic together.")] = False,
+    processes: Annotated[int, typer.Option(min=1, help="For measuring waves.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Judge synthetic data sets: train here and test there, fidelity, physiology, beats; with a report.
+
+    A classifier is trained on each data set, which takes most of the time. Stopped, the same command goes on.
+
+    Example: `ecgforge evaluate --real ptbxl100 --synthetic sssd=twin100 --out report`
+    """
+    from ecgforge.config import resolve
+    from ecgforge.data.store import EcgStore
+    from ecgforge.evaluation.assessment import assess
+    from ecgforge.evaluation.protocols import Protocol
+    from ecgforge.evaluation.report import write_report
+    from ecgforge.training.presets import preset
+    from ecgforge.training.settings import ClassifierTraining
+
+    recipe = resolve(preset(classifier), overrides=set_ or ())
+    if not isinstance(recipe, ClassifierTraining):
+        raise ConfigError(f"expected the preset of a classifier, got {classifier}")
+    protocol = Protocol(
+        classifier=recipe,
+        test_folds=whole_numbers(test_folds),
+        seeds=whole_numbers(seeds),
+        pathologies=tuple(code.strip() for code in pathologies.split(",") if code.strip()),
+        augment=augment,
+    )
+    stores = {name: EcgStore.open(path) for name, path in map(_named_store, synthetic)}
+    with progress_bar("Measuring") as bar:
+        assessment = assess(
+            EcgStore.open(real),
+            stores,
+            out,
+            protocol=protocol,
+            processes=processes,
+            device=device,
+            report=_tell,
+            progress=lambda what, done, total: bar(done, total),
+        )
+    written = write_report(assessment, out, command=shlex.join(["ecgforge", *sys.argv[1:]]))
+    for cell in assessment.cells:
+        interval = cell.macro
+        typer.echo(
+            f"{cell.trained_on} -> {cell.tested_on}: macro AUROC {interval.estimate:.4f} "
+            f"({interval.low:.4f} to {interval.high:.4f})"
+        )
+    typer.echo(f"report: {written[-1]}")
+
+
+def _named_store(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not equals or not name or not path:
+        raise ConfigError(f"expected --synthetic NAME=STORE, got {text!r}")
+    return name, Path(path)
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """`1,2,3` as numbers.
+
+    Raises:
+        ConfigError: the text is none.
+    """
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise ConfigError(f"expected whole numbers such as 1,2,3, got {text!r}") from None
+
+
+_LINES = 10  # status lines of one training
+
+
+def _tell(what: str, status: "Status") -> None:
+    if status.step % max(20, status.total // _LINES // 20 * 20) == 0 or status.step == status.total:
+        score = "" if status.score is None else f", validation {status.score:.4f}"
+        typer.echo(f"classifier of {what}: step {status.step}/{status.total}, loss {status.loss:.4f}{score}")
