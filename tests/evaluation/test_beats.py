@@ -14,11 +14,11 @@ from ecgforge.evaluation.beats import (
     BeatSummary,
     cut_beats,
     draw_beats,
-    find_r_peaks,
     summarise_beats,
     write_beats_csv,
 )
 from ecgforge.leads import STANDARD_LEADS
+from ecgforge.r_peaks import find_r_peaks
 from ecgforge.record import EcgRecord
 
 # Rhythms, and complexes that are broad, split or small; one record each. All beats are to be found, and nothing else.

@@ -12,8 +12,6 @@ from matplotlib.figure import Figure
 
 from ecgforge.errors import ConfigError, DataError, LabelError
 from ecgforge.evaluation.beats import (
-    SHORTEST_S,
-    SLOWEST_RATE,
     BeatSummary,
     add_legend,
     beat_panels,
@@ -21,6 +19,7 @@ from ecgforge.evaluation.beats import (
 )
 from ecgforge.generate import Generator, SamplingOptions
 from ecgforge.labels import LabelVocabulary, format_statements, parse_statements, statement
+from ecgforge.r_peaks import SHORTEST_S, SLOWEST_RATE
 from ecgforge.record import EcgRecord
 
 GRADES = (0.0, 0.25, 0.5, 0.75, 1.0)

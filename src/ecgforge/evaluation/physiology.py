@@ -24,9 +24,10 @@ from scipy.signal import resample_poly
 from scipy.stats import wasserstein_distance
 
 from ecgforge.errors import ConfigError, DataError
-from ecgforge.evaluation.beats import BEFORE_S, cut_beats, find_r_peaks
+from ecgforge.evaluation.beats import BEFORE_S, cut_beats
 from ecgforge.evaluation.fidelity import split_halves
 from ecgforge.labels import vocabulary
+from ecgforge.r_peaks import find_r_peaks
 from ecgforge.record import EcgRecord
 
 FINE_RATE = 500  # Hz; at 100 Hz a sample is 10 ms, as much as the differences of interest
