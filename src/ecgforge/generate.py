@@ -15,14 +15,16 @@ from torch import Tensor
 from ecgforge.checkpoints.native import Model, load_model
 from ecgforge.diffusion import SAMPLERS
 from ecgforge.diffusion.denoiser import Denoiser, eps_denoiser
+from ecgforge.diffusion.flow import FlowSchedule, flow_denoiser
 from ecgforge.diffusion.guidance import guide
 from ecgforge.diffusion.schedule import NoiseLevel, Spacing
 from ecgforge.errors import CheckpointError, ConfigError, LabelError
 from ecgforge.labels import parse_statements, statement
 from ecgforge.leads import complete_twelve
 from ecgforge.models import NetworkConfig
-from ecgforge.models.pulse2pulse import Pulse2PulseConfig
 from ecgforge.models.folded import FoldedSssd
+from ecgforge.models.patch_s4 import PatchS4Config
+from ecgforge.models.pulse2pulse import Pulse2PulseConfig
 from ecgforge.models.s4 import kernels_kept
 from ecgforge.models.sssd import SssdConfig, SssdEcg
 from ecgforge.models.wavegan import WaveGanConfig
@@ -101,11 +103,11 @@ def _share_of(progress: Progress | None, calls: int, *, start: int, size: int) -
     return lambda done, total: progress(start * total + done * size, calls)
 
 
-_GENERATING = (SssdConfig, WaveGanConfig, Pulse2PulseConfig)
+_GENERATING = (SssdConfig, PatchS4Config, WaveGanConfig, Pulse2PulseConfig)
 
 
 def _knows_unknown(network: NetworkConfig) -> bool:
-    return isinstance(network, SssdConfig) and network.statements != "sum"
+    return isinstance(network, PatchS4Config) or (isinstance(network, SssdConfig) and network.statements != "sum")
 
 
 def _sampling_noise(network: NetworkConfig) -> str:
@@ -214,7 +216,12 @@ class Generator:
                 "none; train one with `ecgforge train sssd-ecg-nle`, or leave --others and --guidance out"
             )
         labels = self.config.vocabulary
-        return [labels.encode(statements, strict=True, others=options.others) for _, statements in jobs]
+        facts = len(self.config.network.facts) if isinstance(self.config.network, PatchS4Config) else 0
+        unknown = np.full(facts, np.nan, dtype=np.float32)
+        return [
+            np.concatenate([labels.encode(statements, strict=True, others=options.others), unknown])
+            for _, statements in jobs
+        ]
 
     def _levels(self, options: SamplingOptions) -> tuple[NoiseLevel, ...]:
         """Noise levels to visit; none for a network that makes a record in one call."""
@@ -223,6 +230,8 @@ class Generator:
             if options.steps is not None:
                 raise ConfigError(f"expected no number of steps: {self.config.name} makes a record in one call")
             return ()
+        if isinstance(schedule, FlowSchedule):
+            return schedule.levels(options.steps or DEFAULT_STEPS[options.sampler])
         own = min(DEFAULT_STEPS[options.sampler], schedule.T)
         steps = own if options.steps is None else options.steps
         return schedule.levels(steps, spacing=SPACING[options.sampler])
@@ -272,13 +281,17 @@ class Generator:
         def noise() -> Tensor:
             return self._draw(lambda stream: stream.standard_normal(shape, dtype=np.float32), streams)
 
-        denoise: Denoiser = eps_denoiser(self._call_network, condition)
+        as_denoiser = flow_denoiser if isinstance(self.config.schedule, FlowSchedule) else eps_denoiser
+        denoise: Denoiser = as_denoiser(self._call_network, condition)
         if options.guidance != 1:
-            nothing = eps_denoiser(self._call_network, torch.full_like(condition, torch.nan))
+            nothing = as_denoiser(self._call_network, torch.full_like(condition, torch.nan))
             denoise = guide(denoise, nothing, weight=options.guidance)
         levels = self._levels(options)
         with torch.nn.utils.parametrize.cached():  # weight norm is worked out once per batch, not per call
-            return SAMPLERS[options.sampler](denoise, noise(), levels, noise=noise, progress=progress)
+            records = SAMPLERS[options.sampler](denoise, noise(), levels, noise=noise, progress=progress)
+        if self.config.scales_mv:
+            records = records * torch.tensor(self.config.scales_mv, device=self.device)[:, None]
+        return records
 
     def _call_network(self, x: Tensor, level: Tensor, condition: Tensor) -> Tensor:
         """The network; on a CPU folded where that is possible, and record by record.

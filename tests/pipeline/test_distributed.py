@@ -96,12 +96,12 @@ def test_two_processes_learn_the_weights_of_one(
     ]
     assert [state["step"] for state in checkpoints] == [22, 22]
     for part in ("network", "average"):
-        theirs, ours = (state[part] for state in checkpoints)
+        theirs, ours = (state["learner"][part] for state in checkpoints)
         assert theirs.keys() == ours.keys()
         for name in ours:
             torch.testing.assert_close(theirs[name], ours[name], rtol=1e-5, atol=1e-5, msg=name)
     model = load_file(two_processes / "run" / "model" / "model.safetensors")
-    assert all(torch.equal(model[name], value) for name, value in checkpoints[0]["average"].items())
+    assert all(torch.equal(model[name], value) for name, value in checkpoints[0]["learner"]["average"].items())
 
 
 def test_reports_are_the_mean_over_processes_and_come_once(

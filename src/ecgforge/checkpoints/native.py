@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ecgforge import config as configuration
+from ecgforge.diffusion.flow import FlowSchedule
 from ecgforge.diffusion.schedule import LinearSchedule
 from ecgforge.errors import CheckpointError
 from ecgforge.labels import LabelVocabulary
@@ -39,6 +40,8 @@ class ModelConfig:
         labels: Its K labels, in the order of the condition vector.
         leads: C leads in the order of the network's channels.
         rate: Samples per second (Hz).
+        scales_mv: What one unit is in each lead, for networks that see signals of unit variance; empty where they
+            see millivolts.
         trained_on: Data set, folds and budget in words; shown to users.
         format_version: Of this folder's layout.
         created_by: Program and version.
@@ -47,11 +50,12 @@ class ModelConfig:
 
     name: str
     network: NetworkConfig
-    schedule: LinearSchedule | None
+    schedule: LinearSchedule | FlowSchedule | None
     label_set: str
     labels: tuple[str, ...]
     leads: tuple[str, ...]
     rate: float
+    scales_mv: tuple[float, ...] = ()
     trained_on: str = ""
     format_version: int = FORMAT_VERSION
     created_by: str = f"ecgforge {metadata.version('ecgforge')}"

@@ -50,6 +50,7 @@ class LinearSchedule:
         ConfigError: T below 2 or betas not in 0 < beta_0 <= beta_T < 1.
     """
 
+    kind: Literal["linear"] = "linear"
     T: int = 200
     beta_0: float = 1e-4
     beta_T: float = 0.02

@@ -1,5 +1,6 @@
 """Training of a denoising network: the batch of a step, and the learner that takes it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from ecgforge.diffusion.denoiser import eps_loss
 from ecgforge.training.learner import describe_model, refuse_extra, require_finite
 from ecgforge.training.optim import AveragedWeights, learning_rate_at
 from ecgforge.training.records import TrainingData, cut_window, example_stream, examples_of, picks_of, select_data
-from ecgforge.training.settings import DiffusionTraining
+from ecgforge.training.settings import DiffusionTraining, FlowTraining
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,7 @@ def batch_at(data: TrainingData, config: DiffusionTraining, step: int, *, rank: 
         windows.append(cut_window(signal, samples, stream))
         steps.append(float(stream.integers(config.schedule.T)))
         noises.append(stream.standard_normal((len(signal), samples), dtype=np.float32))
-        conditions.append(_hide_statements(data.condition[pick], config.unknown_share, stream))
+        conditions.append(hide_statements(data.condition[pick], config.unknown_share, stream))
     return Batch(
         x_0=torch.from_numpy(np.stack(windows)),
         condition=torch.from_numpy(np.stack(conditions)),
@@ -59,7 +60,7 @@ def batch_at(data: TrainingData, config: DiffusionTraining, step: int, *, rank: 
     )
 
 
-def _hide_statements(
+def hide_statements(
     condition: Float[np.ndarray, "K"], share: float, stream: np.random.Generator
 ) -> Float[np.ndarray, "K"]:
     """The label vector with statements made unknown (NaN), see DiffusionTraining.unknown_share."""
@@ -86,8 +87,8 @@ def scale_note(config: DiffusionTraining, data: TrainingData) -> str:
     return f"signal rms {rms:.3f} mV, terminal SNR of the schedule {snr:.4f}: {verdict}"
 
 
-class DiffusionLearner:
-    """Learns to predict the noise (arXiv 2006.11239, algorithm 1), with averaged weights.
+class DenoisingLearner(ABC):
+    """A denoising network with averaged weights; what its loss is, its heirs say.
 
     Raises:
         DataError: the store does not fit the configuration.
@@ -95,12 +96,9 @@ class DiffusionLearner:
 
     score: float | None = None
 
-    def __init__(
-        self, config: DiffusionTraining, store: EcgStore, fabric: Fabric, extra: EcgStore | None = None
-    ) -> None:
-        refuse_extra(extra, config)
-        self.config = config
-        self.data = select_data(store, config)
+    def __init__(self, config: DiffusionTraining | FlowTraining, data: TrainingData, fabric: Fabric) -> None:
+        self._settings = config
+        self.data = data
         self._fabric = fabric
         self.network: nn.Module = build_network(config.network)
         optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate, fused=True)
@@ -113,12 +111,11 @@ class DiffusionLearner:
         Raises:
             TrainingError: the loss is not finite; names step and records.
         """
-        config, fabric = self.config, self._fabric
-        batch = batch_at(self.data, config, step, rank=fabric.global_rank, ranks=fabric.world_size)
+        config, fabric = self._settings, self._fabric
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(step, config)
-        losses = self._losses(batch)
-        require_finite(losses, batch.record_ids, step=step)
+        losses, record_ids = self._losses(step)
+        require_finite(losses, record_ids, step=step)
         self.optimizer.zero_grad()
         fabric.backward(losses.mean())
         if config.gradient_clip:
@@ -129,17 +126,13 @@ class DiffusionLearner:
         self.average.update(step)
         return float(losses.detach().mean())
 
-    def _losses(self, batch: Batch) -> Tensor:
-        device = self._fabric.device
-        return eps_loss(
-            self._forward,
-            self.config.schedule,
-            batch.x_0.to(device),
-            batch.condition.to(device),
-            step=batch.step.to(device),
-            eps=batch.eps.to(device),
-            weight=self.config.loss_weight,
-        )
+    @abstractmethod
+    def _losses(self, step: int) -> tuple[Float[Tensor, "B"], tuple[str, ...]]:
+        """Loss of every record of this device's share of the step's batch, and the records' names."""
+
+    @abstractmethod
+    def model(self, *, steps_done: int) -> tuple[ModelConfig, dict[str, Tensor]]:
+        """Description and averaged weights of the model as of now."""
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """Everything that is learned."""
@@ -158,6 +151,31 @@ class DiffusionLearner:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.load(state["average"])
+
+
+class DiffusionLearner(DenoisingLearner):
+    """Learns to predict the noise. Source: arXiv 2006.11239, algorithm 1."""
+
+    def __init__(
+        self, config: DiffusionTraining, store: EcgStore, fabric: Fabric, extra: EcgStore | None = None
+    ) -> None:
+        refuse_extra(extra, config)
+        super().__init__(config, select_data(store, config), fabric)
+        self.config = config
+
+    def _losses(self, step: int) -> tuple[Float[Tensor, "B"], tuple[str, ...]]:
+        fabric = self._fabric
+        batch = batch_at(self.data, self.config, step, rank=fabric.global_rank, ranks=fabric.world_size)
+        losses = eps_loss(
+            self._forward,
+            self.config.schedule,
+            batch.x_0.to(fabric.device),
+            batch.condition.to(fabric.device),
+            step=batch.step.to(fabric.device),
+            eps=batch.eps.to(fabric.device),
+            weight=self.config.loss_weight,
+        )
+        return losses, batch.record_ids
 
     def model(self, *, steps_done: int) -> tuple[ModelConfig, dict[str, Tensor]]:
         """Description and averaged weights of the model as of now."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ecgforge.checkpoints.native import ModelConfig
 from ecgforge.data.store import EcgStore
+from ecgforge.diffusion.flow import FlowSchedule
 from ecgforge.diffusion.schedule import LinearSchedule
 from ecgforge.errors import ConfigError, TrainingError
 from ecgforge.training.records import TrainingData
@@ -77,7 +78,12 @@ def require_finite(losses: Tensor, record_ids: Sequence[str], *, step: int) -> N
 
 
 def describe_model(
-    config: TrainingConfig, data: TrainingData, *, steps_done: int, schedule: LinearSchedule | None = None
+    config: TrainingConfig,
+    data: TrainingData,
+    *,
+    steps_done: int,
+    schedule: LinearSchedule | FlowSchedule | None = None,
+    scales_mv: tuple[float, ...] = (),
 ) -> ModelConfig:
     """What the saved model says about itself."""
     manifests = [store.manifest for store in data.stores]
@@ -92,5 +98,6 @@ def describe_model(
         labels=data.labels.labels,
         leads=config.data.leads,
         rate=data.stores[0].rate,
+        scales_mv=scales_mv,
         trained_on=f"{sources}, folds {folds}, {budget}",
     )

@@ -33,13 +33,21 @@ from ecgforge.errors import CheckpointError, ConfigError, TrainingError
 from ecgforge.generate import Generator
 from ecgforge.training.classifier import ClassifierLearner
 from ecgforge.training.diffusion import DiffusionLearner
+from ecgforge.training.flow import FlowLearner
 from ecgforge.training.learner import Learner
 from ecgforge.training.optim import learning_rate_at
-from ecgforge.training.settings import ClassifierTraining, DiffusionTraining, TrainingConfig, WassersteinTraining
+from ecgforge.training.settings import (
+    ClassifierTraining,
+    DiffusionTraining,
+    FlowTraining,
+    TrainingConfig,
+    WassersteinTraining,
+)
 from ecgforge.training.wasserstein import WassersteinLearner
 
 LEARNERS: dict[type[TrainingConfig], Callable[[Any, EcgStore, Fabric, EcgStore | None], Learner]] = {
     DiffusionTraining: DiffusionLearner,
+    FlowTraining: FlowLearner,
     WassersteinTraining: WassersteinLearner,
     ClassifierTraining: ClassifierLearner,
 }

@@ -13,6 +13,7 @@ from ecgforge.training.settings import (
     ClassifierTraining,
     DataConfig,
     DiffusionTraining,
+    FlowTraining,
     Stage,
     TrainingConfig,
     WassersteinTraining,
@@ -46,6 +47,17 @@ _SSSD_SMALL = DiffusionTraining(
     decay_from=0.7,
     gradient_clip=1.0,
     ema_decay=0.999,
+)
+
+# ------------------------------------------------------------------------------------------ our own denoiser
+
+_PATCH_S4 = FlowTraining(
+    name="patch-s4",
+    stages=(Stage(steps=60_000, samples=1000),),
+    batch_size=16,
+    learning_rate=1e-3,
+    warmup_steps=500,
+    decay_from=0.8,
 )
 
 # ----------------------------------------------------------------------------------------- SSSD-ECG-nle
@@ -145,6 +157,7 @@ PRESETS: dict[str, TrainingConfig] = {
     for config in (
         _SSSD,
         _SSSD_SMALL,
+        _PATCH_S4,
         _NLE,
         _NLE_RELEASED,
         *map(_one_pathology, ("AFIB", "CRBBB", "1AVB", "PVC")),

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ecgforge.diffusion.denoiser import LossWeight
+from ecgforge.diffusion.flow import FlowSchedule
 from ecgforge.diffusion.schedule import LinearSchedule
 from ecgforge.errors import ConfigError
 from ecgforge.leads import MODEL_LEADS, STANDARD_LEADS
 from ecgforge.models import NetworkConfig
 from ecgforge.models.critic import CriticConfig
+from ecgforge.models.patch_s4 import PatchS4Config
 from ecgforge.models.pulse2pulse import Pulse2PulseConfig
 from ecgforge.models.sssd import SssdConfig
 from ecgforge.models.wavegan import WaveGanConfig
@@ -157,6 +159,39 @@ class DiffusionTraining(TrainingConfig):
                 "expected unknown_share = 0 with network.statements = sum, which cannot tell unknown from absent; "
                 "choose nle-as-described or nle-as-released"
             )
+
+
+@dataclass(frozen=True)
+class FlowTraining(TrainingConfig):
+    """Training of our own denoiser: velocity of the trigonometric flow, on leads of unit variance.
+
+    Attributes:
+        schedule: Noise levels.
+        unknown_share: As in DiffusionTraining, for statements.
+        fact_share: Chance that age, sex and heart rate are told, each by itself, where they are known.
+        gradient_clip: Largest norm of the gradient; 0 for no limit.
+        ema_decay: Of the averaged weights.
+    """
+
+    network: PatchS4Config = PatchS4Config()
+    schedule: FlowSchedule = FlowSchedule()
+    unknown_share: float = 0.2
+    fact_share: float = 0.7
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.9995
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        wrong = [s.samples for s in self.stages if s.samples > self.network.length or s.samples % self.network.patch]
+        if wrong:
+            raise ConfigError(
+                f"expected windows of at most {self.network.length} samples, in whole patches of {self.network.patch}, "
+                f"got {wrong[0]}"
+            )
+        if not all(0 <= share <= 1 for share in (self.unknown_share, self.fact_share)):
+            raise ConfigError("expected unknown_share and fact_share from 0 to 1")
+        if not 0 <= self.ema_decay < 1 or self.gradient_clip < 0:
+            raise ConfigError("expected 0 <= ema_decay < 1 and gradient_clip of 0 or more")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,167 @@
+"""Training of our own denoiser: leads of unit variance, statements, age, sex and heart rate as condition."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from ecgforge.checkpoints.native import ModelConfig
+from ecgforge.data.store import EcgStore
+from ecgforge.diffusion.flow import flow_loss
+from ecgforge.models.patch_s4 import Fact
+from ecgforge.r_peaks import find_r_peaks
+from ecgforge.training.diffusion import DenoisingLearner, hide_statements
+from ecgforge.training.learner import describe_model, refuse_extra
+from ecgforge.training.records import TrainingData, cut_window, example_stream, examples_of, picks_of, select_data
+from ecgforge.training.settings import FlowTraining
+
+_SCALE_RECORDS = 2000  # enough for a standard deviation to a percent
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Inputs of the loss.
+
+    Attributes:
+        x_0: (B, C, L) in units of each lead's standard deviation.
+        condition: (B, K) statements, then facts; NaN where hidden or unknown.
+        ratio: (B,) noise over signal, tan(t).
+        eps: (B, C, L) standard normal noise.
+        record_ids: For messages.
+    """
+
+    x_0: Float[Tensor, "B C L"]
+    condition: Float[Tensor, "B K"]
+    ratio: Float[Tensor, "B"]
+    eps: Float[Tensor, "B C L"]
+    record_ids: tuple[str, ...]
+
+
+def batch_at(
+    data: TrainingData,
+    config: FlowTraining,
+    facts: Float[np.ndarray, "N F"],
+    scales_mv: Float[np.ndarray, "C 1"],
+    step: int,
+    *,
+    rank: int = 0,
+    ranks: int = 1,
+) -> Batch:
+    """The share of device `rank` of the batch of training step `step`; example e has its own random stream."""
+    samples = config.samples_at(step)
+    examples = examples_of(config, step, rank=rank, ranks=ranks)
+    picks = picks_of(data, config, examples)
+    windows, conditions, ratios, noises = [], [], [], []
+    for signal, pick, example in zip(data.signals_mv(picks), picks.tolist(), examples.tolist(), strict=True):
+        stream = example_stream(config, example)
+        windows.append(cut_window(signal, samples, stream) / scales_mv)
+        ratios.append(config.schedule.draw_ratio(stream))
+        noises.append(stream.standard_normal((len(signal), samples), dtype=np.float32))
+        told = stream.random(facts.shape[1]) < config.fact_share
+        statements = hide_statements(data.condition[pick], config.unknown_share, stream)
+        conditions.append(np.concatenate([statements, np.where(told, facts[pick], np.float32(np.nan))]))
+    return Batch(
+        x_0=torch.from_numpy(np.stack(windows).astype(np.float32)),
+        condition=torch.from_numpy(np.stack(conditions).astype(np.float32)),
+        ratio=torch.tensor(ratios, dtype=torch.float32),
+        eps=torch.from_numpy(np.stack(noises)),
+        record_ids=data.record_ids(picks),
+    )
+
+
+def lead_scales(data: TrainingData) -> Float[np.ndarray, "C 1"]:
+    """Standard deviation of each lead over training records, mV: root of the mean squared sample."""
+    picks = np.arange(0, len(data), max(1, len(data) // _SCALE_RECORDS))
+    power = np.mean(
+        [np.square(data.signals_mv(picks[i : i + 64])).mean(axis=(0, 2)) for i in range(0, len(picks), 64)], axis=0
+    )
+    return np.sqrt(power)[:, None].astype(np.float32)
+
+
+def gather_facts(data: TrainingData, wanted: Sequence[Fact]) -> Float[np.ndarray, "N F"]:
+    """Facts of all records in the network's units (see PatchS4Config.facts); NaN where unknown.
+
+    The heart rate is measured from the records themselves, which takes some ms each.
+    """
+    columns = {"age": _ages, "sex": _sexes, "heart_rate": _heart_rates}
+    return np.stack([columns[fact](data) for fact in wanted], axis=1).astype(np.float32)
+
+
+def _column(data: TrainingData, name: str) -> list[object]:
+    stores = [store.index[name].tolist() for store in data.stores]
+    return [stores[number][row] for number, row in zip(data.which.tolist(), data.rows.tolist(), strict=True)]
+
+
+def _ages(data: TrainingData) -> Float[np.ndarray, "N"]:
+    """In 100 years; PTB-XL's 300 ("90 or older") counts as 90."""
+    ages = np.array([_number(value) for value in _column(data, "age")])
+    return np.where(ages > 89, 90, ages) / 100
+
+
+def _number(value: object) -> float:
+    try:
+        return float(str(value))
+    except ValueError:
+        return float("nan")
+
+
+def _sexes(data: TrainingData) -> Float[np.ndarray, "N"]:
+    code = {"male": 0.0, "female": 1.0}
+    return np.array([code.get(str(value), np.nan) for value in _column(data, "sex")])
+
+
+def _heart_rates(data: TrainingData) -> Float[np.ndarray, "N"]:
+    """In 100 beats per minute, from the median RR interval; NaN with fewer than three beats."""
+    rates = np.full(len(data), np.nan)
+    for place, (number, row) in enumerate(zip(data.which.tolist(), data.rows.tolist(), strict=True)):
+        record = data.stores[number].record(row)
+        peaks = find_r_peaks(record)
+        if len(peaks) > 2:
+            rates[place] = 0.6 * record.rate / float(np.median(np.diff(peaks)))
+    return rates
+
+
+class FlowLearner(DenoisingLearner):
+    """Learns to predict the velocity of the trigonometric flow (see diffusion.flow)."""
+
+    def __init__(self, config: FlowTraining, store: EcgStore, fabric: Fabric, extra: EcgStore | None = None) -> None:
+        refuse_extra(extra, config)
+        super().__init__(config, select_data(store, config), fabric)
+        self.config = config
+        self._scales_mv = lead_scales(self.data)
+        self._facts = gather_facts(self.data, config.network.facts)
+
+    def _losses(self, step: int) -> tuple[Float[Tensor, "B"], tuple[str, ...]]:
+        fabric = self._fabric
+        batch = batch_at(
+            self.data,
+            self.config,
+            self._facts,
+            self._scales_mv,
+            step,
+            rank=fabric.global_rank,
+            ranks=fabric.world_size,
+        )
+        losses = flow_loss(
+            self._forward,
+            batch.x_0.to(fabric.device),
+            batch.condition.to(fabric.device),
+            ratio=batch.ratio.to(fabric.device),
+            eps=batch.eps.to(fabric.device),
+        )
+        return losses, batch.record_ids
+
+    def model(self, *, steps_done: int) -> tuple[ModelConfig, dict[str, Tensor]]:
+        """Description and averaged weights of the model as of now."""
+        described = describe_model(
+            self.config,
+            self.data,
+            steps_done=steps_done,
+            schedule=self.config.schedule,
+            scales_mv=tuple(float(scale) for scale in self._scales_mv[:, 0]),
+        )
+        return described, self.average.weights_of(self.network)

@@ -1,0 +1,122 @@
+"""Training of our own denoiser: units, facts, resuming, and records made with it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_run import tiny_store
+
+from ecgforge.data.simulate import simulate_record
+from ecgforge.data.store import EcgStore, StoreWriter
+from ecgforge.errors import ConfigError
+from ecgforge.generate import Generator, SamplingOptions
+from ecgforge.models.patch_s4 import FACTS, PatchS4Config
+from ecgforge.record import Patient
+from ecgforge.training.flow import FlowLearner, batch_at, gather_facts, lead_scales
+from ecgforge.training.loop import make_fabric, train
+from ecgforge.training.records import select_data
+from ecgforge.training.settings import FlowTraining, Stage
+
+CONFIG = FlowTraining(
+    name="tiny-flow",
+    network=PatchS4Config(length=248, patch=4, features=8, layers=1, condition_features=8, state_size=4),
+    stages=(Stage(steps=4, samples=248),),
+    batch_size=4,
+    learning_rate=1e-2,
+    ema_decay=0.9,
+    sample_minutes=0.0,
+)
+
+
+def learner_on(store: EcgStore, **changes: object) -> FlowLearner:
+    torch.manual_seed(0)
+    fabric = make_fabric(device="cpu", devices=1, precision="32-true")
+    return FlowLearner(replace(CONFIG, **changes), store, fabric)
+
+
+@pytest.fixture(scope="module")
+def hearts(tmp_path_factory: pytest.TempPathFactory) -> EcgStore:
+    """Simulated records with known rates: sinus tachycardia and bradycardia."""
+    path = tmp_path_factory.mktemp("hearts") / "store"
+    with StoreWriter(path, rate=100, samples=1000, source="simulated", synthetic=True) as writer:
+        for number in range(8):
+            record = simulate_record("STACH" if number % 2 else "SBRAD", seed=0, index=number)
+            patient = Patient(age=300.0 if number == 0 else 40.0 + number, sex="female" if number < 4 else None)
+            provenance = replace(record.provenance, fold=1)
+            writer.add(replace(record, record_id=str(number), patient=patient, provenance=provenance))
+    return EcgStore.open(path)
+
+
+def test_facts_are_in_the_networks_units(hearts: EcgStore) -> None:
+    facts = gather_facts(select_data(hearts, replace(CONFIG, data=replace(CONFIG.data, folds=(1,)))), FACTS)
+    assert facts.shape == (8, 3)
+    np.testing.assert_allclose(facts[:, 0], [0.9, *(0.4 + 0.01 * np.arange(1, 8))], rtol=1e-6)
+    assert (facts[:4, 1] == 1).all() and np.isnan(facts[4:, 1]).all()
+    assert (facts[1::2, 2] > 1).all() and (facts[::2, 2] < 0.6).all()  # above 100 and below 60 a minute
+
+
+def test_leads_have_unit_variance_in_training(store: EcgStore) -> None:
+    learner = learner_on(store)
+    scales = lead_scales(learner.data)
+    whole = learner.data.signals_mv(np.arange(len(learner.data))) / scales
+    np.testing.assert_allclose(np.square(whole).mean(axis=(0, 2)), 1, rtol=1e-3)
+    batch = batch_at(learner.data, learner.config, learner._facts, learner._scales_mv, 0)
+    record = learner.data.signals_mv(np.arange(len(learner.data)))
+    row = [f"bumps-{i}" for i in range(24)].index(batch.record_ids[0])
+    ratio = batch.x_0[0].numpy() * scales
+    starts = [np.allclose(record[row][:, s : s + 248], ratio, atol=1e-5) for s in range(3)]
+    assert any(starts)
+
+
+def test_statements_and_facts_are_hidden_at_the_stated_rates(store: EcgStore) -> None:
+    learner = learner_on(store, batch_size=24, unknown_share=0.4, fact_share=0.25)
+    facts = np.ones((len(learner.data), 3), dtype=np.float32)
+    batches = [batch_at(learner.data, learner.config, facts, learner._scales_mv, step) for step in range(40)]
+    condition = torch.cat([batch.condition for batch in batches])
+    assert condition.shape == (960, 74)
+    told = float((~condition[:, 71:].isnan()).float().mean())
+    assert told == pytest.approx(0.25, abs=0.03)
+    hidden = condition[:, :71].isnan()
+    assert float(hidden.all(dim=1).float().mean()) == pytest.approx(0.2, abs=0.04)  # half of the 40 %
+    assert float(hidden.any(dim=1).float().mean()) == pytest.approx(0.4, abs=0.05)
+
+
+def test_two_steps_and_two_resumed_are_four(store: EcgStore) -> None:
+    whole, first = learner_on(store), learner_on(store)
+    losses = [whole.take_step(step) for step in range(4)]
+    parts = [first.take_step(step) for step in range(2)]
+    second = learner_on(store)
+    second.load_state(first.state())
+    parts += [second.take_step(step) for step in range(2, 4)]
+    assert parts == losses
+    _, ours = second.model(steps_done=4)
+    _, theirs = whole.model(steps_done=4)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_the_loss_starts_at_one_and_falls(store: EcgStore) -> None:
+    """The network starts at zero; the velocity has unit variance whatever the level."""
+    learner = learner_on(store, batch_size=16, stages=(Stage(steps=60, samples=248),))
+    losses = [learner.take_step(step) for step in range(60)]
+    assert np.mean(losses[:2]) == pytest.approx(1.0, abs=0.2)
+    assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:2])
+
+
+def test_records_come_out_in_millivolts_and_guidance_works(tmp_path: Path) -> None:
+    config = replace(CONFIG, network=replace(CONFIG.network, length=1000), stages=(Stage(steps=2, samples=1000),))
+    train(config, tiny_store(tmp_path, records=8, samples=1000), tmp_path, device="cpu")
+    generator = Generator.load(tmp_path / "model")
+    assert len(generator.config.scales_mv) == 8
+    few = SamplingOptions(sampler="dpmpp", steps=3)
+    alone = generator.sample("AFIB", n=3, seed=1, options=few)
+    together = generator.sample("AFIB", n=3, seed=1, options=replace(few, batch_size=2))
+    assert all((a.signal == b.signal).all() for a, b in zip(alone, together, strict=True))
+    guided = generator.sample("AFIB", seed=1, options=replace(few, guidance=2.0))
+    assert (guided[0].signal != alone[0].signal).any()
+
+
+def test_windows_are_whole_patches() -> None:
+    with pytest.raises(ConfigError, match="whole patches of 4, got 246"):
+        replace(CONFIG, stages=(Stage(steps=1, samples=246),))
