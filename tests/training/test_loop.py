@@ -133,18 +133,41 @@ def test_a_finished_run_is_left_as_it_is(store: EcgStore, tmp_path: Path) -> Non
         ({"learning_rate": 5e-3}, "learning_rate: 0.01 there, 0.005 here"),
         ({"seed": 1}, "seed: 0 there, 1 here"),
         ({"data": DataConfig(folds=(1, 2))}, "data: "),
-        ({"stages": (Stage(steps=5, samples=64),)}, "stages: "),
+        ({"stages": (Stage(steps=5, samples=32),)}, "stages: "),
     ],
 )
 def test_another_run_in_the_folder_is_refused(
     start: StartRun, tmp_path: Path, changes: dict[str, object], named: str
 ) -> None:
-    start(tiny_config()).save()
+    run = start(tiny_config())
+    run.take_step()
+    run.save()
     before = (tmp_path / "run" / CHECKPOINT_FILE).read_bytes()
     with pytest.raises(CheckpointError) as refused:
         start(tiny_config(**changes))
     assert named in str(refused.value) and CHECKPOINT_FILE in str(refused.value)
     assert (tmp_path / "run" / CHECKPOINT_FILE).read_bytes() == before
+
+
+def test_a_run_may_be_lengthened_before_its_rate_falls(start: StartRun) -> None:
+    """8 steps falling over the last 4, planned so from the start or lengthened from 4 steps falling over the last 2."""
+    short = tiny_config(decay_from=0.5)
+    long = replace(short, stages=(Stage(steps=8, samples=64),))
+    whole = start(long, "whole")
+    losses = [whole.take_step() for _ in range(8)]
+    run = start(short)
+    parts = [run.take_step() for _ in range(2)]
+    run.save()
+    run = start(long)
+    parts += [run.take_step() for _ in range(6)]
+    assert parts == losses
+    assert_same(everything(run), everything(whole))
+    fallen = start(short, "fallen")
+    for _ in range(4):
+        fallen.take_step()
+    fallen.save()
+    with pytest.raises(CheckpointError, match="stages: "):
+        start(long, "fallen")
 
 
 @pytest.mark.parametrize(("file", "named"), [("signals.npy", "signals"), ("index.csv", "statements")])

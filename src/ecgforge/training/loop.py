@@ -53,6 +53,7 @@ LEARNERS: dict[type[TrainingConfig], Callable[[Any, EcgStore, Fabric, EcgStore |
 }
 CHECKPOINT_FILE = "checkpoint.pt"
 _LOG_EVERY = 20
+_PLAN = {"stages", "decay_from"}  # settings that say what is still to come
 _SNAPSHOT_STATEMENTS = ("NORM,SR", "AFIB", "CLBBB,SR", "IMI,SR,ABQRS")
 
 
@@ -167,12 +168,22 @@ class Run:
     def _require_same_run(self, state: dict[str, Any], path: Path) -> None:
         ours, theirs = self._identity(), state["identity"]
         different = [key for key in ours if ours[key] != theirs.get(key)]
-        if different:
+        if different and not (set(different) <= _PLAN and self._shares_the_past(theirs, state["step"])):
             pairs = "; ".join(f"{key}: {theirs.get(key)} there, {ours[key]} here" for key in different)
             raise CheckpointError(
                 f"{path} belongs to another run ({pairs}); repeat the command it was started with to resume it, "
                 "or give another --out"
             )
+
+    def _shares_the_past(self, theirs: dict[str, Any], step: int) -> bool:
+        """Whether a run with another plan did the same so far: a run may be lengthened before its rate falls."""
+        known = {key: value for key, value in theirs.items() if key in configuration.to_dict(self.config)}
+        other = configuration.from_dict(type(self.config), known)
+        return step <= self.config.total_steps and all(
+            self.config.samples_at(past) == other.samples_at(past)
+            and learning_rate_at(past, self.config) == learning_rate_at(past, other)
+            for past in range(step)
+        )
 
     def _identity(self) -> dict[str, Any]:
         """What must be equal for a resumed run to be the same run."""
