@@ -18,7 +18,16 @@ from ecgforge.models.sssd import ResidualBlock, SssdConfig
 TINY = {
     "sssd": replace(TINY_NETWORK, layers=2),
     "patch-s4": PatchS4Config(
-        length=64, labels=71, facts=(), patch=1, features=8, layers=2, condition_features=8, state_size=4
+        length=64,
+        labels=71,
+        facts=(),
+        patch=1,
+        features=8,
+        layers=2,
+        condition_features=8,
+        state_size=4,
+        attention_every=2,
+        head=4,
     ),
 }
 

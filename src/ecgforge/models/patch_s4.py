@@ -38,9 +38,12 @@ class PatchS4Config:
         hidden: Width of the MLPs, in units of `features`.
         condition_features: Width of the embedded condition.
         state_size: N of the S4 layers.
+        attention_every: Every how many blocks attention follows the S4 convolution; 0 for none. A convolution's
+            kernel is the same for every record; attention lets a beat look at the other beats of its own.
+        head: Features per attention head.
 
     Raises:
-        ConfigError: a size is below 1, or the length is no multiple of the patch.
+        ConfigError: a size is below 1, the length is no multiple of the patch, or the features no multiple of the head.
     """
 
     kind: Literal["patch-s4"] = "patch-s4"
@@ -54,6 +57,8 @@ class PatchS4Config:
     hidden: int = 2
     condition_features: int = 256
     state_size: int = 32
+    attention_every: int = 0
+    head: int = 32
 
     def __post_init__(self) -> None:
         sizes = (self.leads, self.length, self.labels, self.patch, self.features, self.layers, self.hidden)
@@ -61,6 +66,11 @@ class PatchS4Config:
             raise ConfigError("expected network sizes of 1 or more")
         if self.length % self.patch:
             raise ConfigError(f"expected length a multiple of patch = {self.patch}, got {self.length}")
+        if self.attention_every < 0 or (self.attention_every and self.features % self.head):
+            raise ConfigError(
+                f"expected attention_every of 0 or more and features a multiple of head = {self.head}, "
+                f"got {self.attention_every} and {self.features}"
+            )
 
     @property
     def columns(self) -> int:
@@ -110,13 +120,33 @@ def modulate(x: Float[Tensor, "B L H"], shift: Float[Tensor, "B 1 H"], scale: Fl
     return torch.addcmul(shift, nn.functional.layer_norm(x, x.shape[-1:]), 1 + scale)
 
 
-class Block(nn.Module):
-    """Time mixing by S4, then an MLP, both residual, modulated and gated; starts as the identity."""
+class Attention(nn.Module):
+    """Multi-head attention over all patches; positions are known from the S4 convolutions before it.
 
-    def __init__(self, config: PatchS4Config) -> None:
+    Source: arXiv 1706.03762, section 3.2.
+    """
+
+    def __init__(self, features: int, *, head: int) -> None:
+        super().__init__()
+        self.head = head
+        self.input = nn.Linear(features, 3 * features)
+        self.output = nn.Linear(features, features)
+
+    def forward(self, x: Float[Tensor, "B L H"]) -> Float[Tensor, "B L H"]:
+        """What each patch gathers from all."""
+        query, key, value = self.input(x).unflatten(2, (3, -1, self.head)).permute(2, 0, 3, 1, 4)
+        gathered = nn.functional.scaled_dot_product_attention(query, key, value)
+        return self.output(gathered.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """Time mixing by S4 (and attention), then an MLP, all residual, modulated and gated; starts as the identity."""
+
+    def __init__(self, config: PatchS4Config, *, attends: bool) -> None:
         super().__init__()
         features, hidden = config.features, config.hidden * config.features
-        self.modulation = nn.Linear(config.condition_features, 6 * features)
+        self.attention = Attention(features, head=config.head) if attends else None
+        self.modulation = nn.Linear(config.condition_features, (9 if attends else 6) * features)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
         self.time = S4Convolution(features, state_size=config.state_size, length=config.length // config.patch)
@@ -126,11 +156,16 @@ class Block(nn.Module):
 
     def forward(self, x: Float[Tensor, "B L H"], condition: Float[Tensor, "B F"]) -> Float[Tensor, "B L H"]:
         """The next residual stream."""
-        shift, scale, gate, shift_2, scale_2, gate_2 = self.modulation(condition)[:, None].chunk(6, dim=2)
+        parts = iter(self.modulation(condition)[:, None].split(x.shape[2], dim=2))
+        shift, scale, gate = next(parts), next(parts), next(parts)
         h = nn.functional.gelu(self.time.convolve(modulate(x, shift, scale)))
         x = torch.addcmul(x, gate, nn.functional.glu(self.mix(h), dim=2))
-        h = nn.functional.gelu(self.hidden(modulate(x, shift_2, scale_2)))
-        return torch.addcmul(x, gate_2, self.output(h))
+        if self.attention is not None:
+            shift, scale, gate = next(parts), next(parts), next(parts)
+            x = torch.addcmul(x, gate, self.attention(modulate(x, shift, scale)))
+        shift, scale, gate = next(parts), next(parts), next(parts)
+        h = nn.functional.gelu(self.hidden(modulate(x, shift, scale)))
+        return torch.addcmul(x, gate, self.output(h))
 
 
 class PatchS4(nn.Module):
@@ -145,7 +180,10 @@ class PatchS4(nn.Module):
         self.input = nn.Linear(width, config.features)
         self.level = LevelEmbedding(config.condition_features)
         self.statements = ConditionEmbedding(config.columns, config.condition_features)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        every = config.attention_every
+        self.blocks = nn.ModuleList(
+            Block(config, attends=bool(every) and number % every == every - 1) for number in range(config.layers)
+        )
         self.modulation = nn.Linear(config.condition_features, 2 * config.features)
         self.output = nn.Linear(config.features, width)
         for layer in (self.modulation, self.output):

@@ -221,15 +221,15 @@ def train(
 
 def presets() -> None:
     """List what `ecgforge train` can train, with the size of each budget."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from ecgforge.training.presets import PRESETS
 
-    table = Table("preset", "network", "steps", "batch", "records seen", "leads", "statements", box=None)
+    table = Table(Column("preset", no_wrap=True), "network", "steps", "batch", "seen", "statements", box=None)
     for config in PRESETS.values():
         seen = config.total_steps * config.batch_size * getattr(config, "critic_steps", 1)
         statements = ",".join(config.data.statements) or config.data.label_set
-        row = (config.total_steps, config.batch_size, f"{seen:,}", len(config.data.leads), statements)
+        row = (config.total_steps, config.batch_size, f"{seen:,}", statements)
         table.add_row(config.name, config.network.kind, *map(str, row))
     Console().print(table)
 
