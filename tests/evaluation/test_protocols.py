@@ -110,6 +110,13 @@ def test_likeness_of_a_second_draw_is_near_the_floor(assessment: Assessment) -> 
     assert entry.fidelity.frechet >= 0 and assessment.floor.frechet >= 0
 
 
+def test_too_few_test_records_are_told_before_anything_is_trained(tmp_path: Path) -> None:
+    store = tiny_store(tmp_path)
+    with pytest.raises(DataError, match="12 or more test records in the data set real, got 3"):
+        assess(store, {}, tmp_path / "report", protocol=PROTOCOL)
+    assert not (tmp_path / "report").exists()
+
+
 def test_folds_that_are_learned_from_are_not_tested_on(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="apart from the folds"):
         replace(PROTOCOL, test_folds=(6,))

@@ -9,6 +9,7 @@ import numpy as np
 
 from ecgforge.classify import Classifier
 from ecgforge.data.store import EcgStore
+from ecgforge.errors import DataError
 from ecgforge.evaluation.beats import BeatSummary, summarise_beats
 from ecgforge.evaluation.fidelity import Fidelity, measure_fidelity, measure_floor
 from ecgforge.evaluation.physiology import (
@@ -25,6 +26,7 @@ Progress = Callable[[str, int, int], None]
 
 _BEAT_RECORDS = 250  # a condition, as in arXiv 2301.08227, Figures 2 and 3
 _BEAT_STATEMENTS = {"NORM", "SR"}
+_LEAST_TESTED = 12  # each half must have more records than a neighbourhood (k = 5) has neighbours
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,13 @@ def assess(
         progress: Called with (what is measured, done, total).
 
     Raises:
+        DataError: too few test records for the measures of fidelity; before anything is trained.
         ConfigError, DataError: as run_protocol.
     """
-    cells = run_protocol(real, synthetic, folder, protocol=protocol, device=device, report=report)
     stores = {REAL: real, **synthetic}
+    for name, store in stores.items():
+        _require_enough(name, store, protocol)
+    cells = run_protocol(real, synthetic, folder, protocol=protocol, device=device, report=report)
     judge = Classifier.load(training_folder(folder, REAL, protocol.seeds[0]) / "model")
     features = {name: judge.features(store, rows_tested(store, protocol)) for name, store in stores.items()}
     waves = {
@@ -138,6 +143,15 @@ def assess(
         ),
         beats=_normal_beats(stores, protocol),
     )
+
+
+def _require_enough(name: str, store: EcgStore, protocol: Protocol) -> None:
+    tested = len(rows_tested(store, protocol))
+    if tested < _LEAST_TESTED:
+        raise DataError(
+            f"expected {_LEAST_TESTED} or more test records in the data set {name}, got {tested} in folds "
+            f"{protocol.test_folds}; choose more test folds"
+        )
 
 
 def _summary(name: str, store: EcgStore, protocol: Protocol) -> DataSummary:
