@@ -1,4 +1,4 @@
-"""`ecgforge beats` and `interpolate` on small simulated stores and the weights of the package."""
+"""`ecgforge beats`, `interpolate` and `study` on small simulated stores and the weights of the package."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,15 +8,19 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from ecgforge.config import resolve
 from ecgforge.data.simulate import simulate_record
-from ecgforge.data.store import StoreWriter
+from ecgforge.data.store import EcgStore, StoreWriter
 from ecgforge.errors import ConfigError, DataError, EcgforgeError
 from ecgforge.record import Provenance
 from ecgforge.serving import study_commands
+from ecgforge.training.loop import train
+from ecgforge.training.presets import preset
 
 app = typer.Typer()
 app.command("beats")(study_commands.beats)
 app.command("interpolate")(study_commands.interpolate)
+app.add_typer(study_commands.app, name="study")
 
 
 def run(*words: object) -> str:
@@ -76,3 +80,96 @@ def test_interpolation_with_the_default_model(tmp_path: Path) -> None:
     table = pd.read_csv(picture.with_suffix(".csv"))
     assert sorted(set(table["set"])) == [0, 0.25, 0.5, 0.75, 1]
     assert f"wrote {picture} and {picture.with_suffix('.csv')}" in output.replace("\n", "")
+
+
+# ------------------------------------------------------------------------------------------------ study
+
+CLASSIFIER = (
+    "stages=[{steps = 2, samples = 250}]",
+    "batch_size=4",
+    "warmup_steps=0",
+    "data.folds=[1]",
+    "network.blocks=[1]",
+    "network.strides=[1]",
+    "network.stem=[4, 4, 8]",
+    "network.width=8",
+    "network.expansion=1",
+    "network.head=8",
+)
+GENERATOR = (
+    "stages=[{steps = 1, samples = 1000}]",
+    "batch_size=4",
+    "warmup_steps=0",
+    "sample_minutes=0.0",
+    "data.folds=[1]",
+    "network.layers=1",
+    "network.residual_channels=4",
+    "network.skip_channels=4",
+    "network.state_size=4",
+)
+
+
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen simulated records: eight in fold 1, four each in folds 8 and 9; every second one with AFIB."""
+    path = tmp_path_factory.mktemp("folded") / "store"
+    with StoreWriter(path, rate=100, samples=1000, source="simulator", synthetic=True) as writer:
+        for index in range(16):
+            record = simulate_record(("NORM,SR", "AFIB")[index % 2], seed=0, index=index)
+            fold = (1, 1, 8, 9)[index // 4]
+            writer.add(replace(record, provenance=replace(record.provenance, fold=fold)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(folded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("run")
+    train(resolve(preset("sssd-ecg-nle-afib"), overrides=GENERATOR), EcgStore.open(folded), run, device="cpu")
+    return run / "model"
+
+
+def study_words(folded: Path, out: Path) -> list[object]:
+    settings = [word for setting in CLASSIFIER for word in ("--classifier-set", setting)]
+    sampling = ("--sampler", "ddim", "--steps", 1, "--device", "cpu")
+    return ["--real", folded, "--seeds", "0,1", *settings, *sampling, "--out", out]
+
+
+def test_study_of_added_records(folded: Path, model: Path, tmp_path: Path) -> None:
+    words = ["study", "augment", "-s", "AFIB", "--counts", "0,1", "--real-records", 6, "--model", model]
+    words += study_words(folded, tmp_path)
+    output = run(*words)
+    assert "synthetic AFIB: 1/1 records\n" in output
+    assert "classifier with 1 synthetic AFIB, seed 1: 2/2, loss " in output
+    assert "6 real records, " in output and "synthetic AFIB added 1: AUROC " in output
+    table = pd.read_csv(tmp_path / "curve.csv")
+    assert table["synthetic AFIB added"].tolist() == [0, 0, 1, 1] and table["seed"].tolist() == [0, 1, 0, 1]
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert "classifier" not in run(*words)  # nothing is trained again
+
+
+def test_study_of_convergence(folded: Path, tmp_path: Path) -> None:
+    settings = [word for setting in GENERATOR for word in ("--set", setting)]
+    words = ["study", "convergence", "sssd-ecg-nle-afib", "--budgets", "4,8", *settings]
+    output = run(*words, *study_words(folded, tmp_path))
+    assert "generator: 2/2, loss " in output
+    assert "copy after 8 viewed samples: 12/12 records\n" in output
+    assert "sssd-ecg-nle-afib, train synthetic, test real, AFIB" in output
+    table = pd.read_csv(tmp_path / "curve.csv")
+    assert table["viewed samples"].tolist() == [4, 4, 8, 8]
+    assert list(table.columns[2:]) == ["AUROC", "G-mean", "F1"]
+
+
+def test_wrong_wishes_for_studies(folded: Path, tmp_path: Path) -> None:
+    augment = ("study", "augment", "--real", folded, "-s", "AFIB")
+    with pytest.raises(ConfigError, match="a classifier as --classifier, got sssd-ecg"):
+        run(*augment, "--classifier", "sssd-ecg", "--out", tmp_path / "out")
+    with pytest.raises(ConfigError, match="whole numbers such as 1,2,3, got 'many'"):
+        run(*augment, "--counts", "many", "--out", tmp_path / "out")
+    with pytest.raises(ConfigError, match="apart from the folds"):
+        run(*augment, "--test-folds", "8", "--out", tmp_path / "out")
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="folder that can be written for --out"):
+        run(*augment, "--out", tmp_path / "file")
+    with pytest.raises(ConfigError, match="got the classifier xresnet1d50"):
+        run("study", "convergence", "xresnet1d50", "--real", folded, "--out", tmp_path / "out",
+            "--classifier-set", "data.folds=[1]")  # fmt: skip

@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(data_commands.app, name="data")
 app.add_typer(turing_commands.app, name="turing")
+app.add_typer(study_commands.app, name="study")
 app.command("generate")(model_commands.generate)
 app.command("train")(model_commands.train)
 app.command("presets")(model_commands.presets)
