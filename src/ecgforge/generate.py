@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ecgforge.checkpoints.locate import SHIPPED, locate_model
 from ecgforge.checkpoints.native import Model, load_model
 from ecgforge.diffusion import SAMPLERS
 from ecgforge.diffusion.denoiser import Denoiser, eps_denoiser
@@ -42,7 +43,7 @@ Job = tuple[int, Mapping[str, float]]  # record index within the seed, statement
 # the solvers of the deterministic flow are exact in few steps but keep such errors (docs/log.md, "Which sampler").
 DEFAULT_STEPS: dict[SamplerName, int] = {"ddpm": 50, "ddim": 20, "dpmpp": 20}
 SPACING: dict[SamplerName, Spacing] = {"ddpm": "time", "ddim": "log-snr", "dpmpp": "log-snr"}
-DEFAULT_MODEL = Path(__file__).parent / "weights" / "default"
+DEFAULT_MODEL = SHIPPED["default"].folder
 
 
 @dataclass(frozen=True)
@@ -137,13 +138,16 @@ class Generator:
 
     @classmethod
     def load(cls, model: str | Path | None = None, *, device: str | torch.device = "cpu") -> "Generator":
-        """Load a model folder; None loads the default weights that come with the package.
+        """Load a model: a folder, the name of a shipped one, or `hf:owner/name` (see checkpoints.locate).
+
+        None loads the default weights that come with the package. Only `hf:` ever uses the network.
 
         Raises:
-            CheckpointError: the folder holds no usable model, or one that does not generate.
+            CheckpointError: there is no usable model of this name, or it does not generate.
+            MissingExtraError: a model of the hub is asked for and huggingface_hub is not installed.
             ConfigError: there is no such device.
         """
-        return cls(load_model(Path(model) if model is not None else DEFAULT_MODEL), device=device)
+        return cls(load_model(locate_model(model)), device=device)
 
     def sample(
         self,
@@ -367,6 +371,7 @@ def sample_jobs(
     progress: Progress | None = None,
 ) -> Iterator[EcgRecord]:
     """As sample_in_processes, for (record index, statements) pairs: see Generator.sample_each."""
+    model = locate_model(model)  # once, not in every process
     generator = Generator.load(model, device=device)
     generator.check(jobs, options=options)
     if processes == 1:

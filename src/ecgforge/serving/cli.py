@@ -14,9 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ecgforge.errors import EcgforgeError
-from ecgforge.serving import data_commands, model_commands, study_commands, turing_commands
+from ecgforge.serving import data_commands, info_commands, model_commands, study_commands, turing_commands
 from ecgforge.serving.convert_command import convert
 from ecgforge.serving.evaluate_command import evaluate
+from ecgforge.serving.notes import silence_notes
 from ecgforge.serving.plot_command import plot
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ app.command("convert")(convert)
 app.command("import-original")(model_commands.import_original)
 app.command("export-original")(model_commands.export_original)
 app.command("demo")(model_commands.demo)
+app.command("models")(info_commands.models)
 
 
 class LabelSetName(StrEnum):
@@ -85,12 +87,19 @@ def options(
     version: Annotated[
         bool | None, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress and no notes, only results and errors.")
+    ] = False,
 ) -> None:
     """Options before the command."""
+    silence_notes(quiet)
 
 
 def main() -> None:
-    """Run the command line; an error ecgforge raises on purpose is one message, not a traceback."""
+    """Run the command line; an error ecgforge raises on purpose is one message, not a traceback.
+
+    Exit codes: 0 done, 1 such an error, 2 a command line that cannot be understood, 130 interrupted.
+    """
     try:
         app()
     except EcgforgeError as error:

@@ -1,5 +1,6 @@
 """`ecgforge train`, `generate`, `demo`, and the way from and to the original's checkpoints."""
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from ecgforge.errors import ConfigError
 from ecgforge.serving.convert_command import RecordFormat
 from ecgforge.serving.evaluate_command import whole_numbers
+from ecgforge.serving.notes import note, notes_silenced
 from ecgforge.serving.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -65,7 +67,8 @@ def generate(
     n: Annotated[int, typer.Option("-n", "--number", min=1, help="Records per statement set.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same records.")] = 0,
     model: Annotated[
-        Path | None, typer.Option(help="Model folder; by default the weights that come with ecgforge.")
+        Path | None,
+        typer.Option(help="Model folder or `hf:owner/name`; by default the weights that come with ecgforge."),
     ] = None,
     sampler: Annotated[
         SamplerChoice, typer.Option(help="ddpm is most lifelike; dpmpp and ddim are deterministic and faster.")
@@ -88,6 +91,9 @@ def generate(
     guidance: Annotated[
         float, typer.Option(min=0, help="Above 1: more typical of the statements, less varied (SSSD-ECG-nle only).")
     ] = 1.0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a line of JSON for every record as it is written, and no notes.")
+    ] = False,
 ) -> None:
     """Generate synthetic 12-lead ECGs for ECG statements.
 
@@ -113,9 +119,14 @@ def generate(
             processes=processes,
             progress=progress,
         )
-        written = [write_files(record, out, format=format.value, plot=plot) for record in records]
+        written = []
+        for record in records:
+            written.append(write_files(record, out, format=format.value, plot=plot))
+            if as_json:
+                typer.echo(_json_line(record, written[-1]))
     seconds = (time.monotonic() - started) / len(written)
-    typer.echo(f"{len(written)} synthetic records in {out}, {seconds:.2f} s each; the first: {written[0][0]}")
+    if not as_json:
+        note(f"{len(written)} synthetic records in {out}, {seconds:.2f} s each; the first: {written[0][0]}")
 
 
 def write_files(record: "EcgRecord", folder: Path, *, format: str, plot: bool) -> list[Path]:
@@ -130,6 +141,19 @@ def write_files(record: "EcgRecord", folder: Path, *, format: str, plot: bool) -
         written.append(base.with_name(base.name + ".png"))
         save_ecg(record, written[-1])
     return written
+
+
+def _json_line(record: "EcgRecord", files: list[Path]) -> str:
+    facts = {
+        "record_id": record.record_id,
+        "statements": record.statements,
+        "seed": record.provenance.seed,
+        "index": record.provenance.index,
+        "source": record.provenance.source,
+        "synthetic": record.provenance.synthetic,
+        "files": [str(path) for path in files],
+    }
+    return json.dumps(facts)
 
 
 def file_stem(record: "EcgRecord") -> str:
@@ -149,9 +173,10 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for records and pictures.")] = Path("out/demo"),
 ) -> None:
     """Generate an ECG for each of a handful of statement sets with the default weights: a first look."""
-    from ecgforge.generate import Generator
+    from ecgforge.generate import DEFAULT_MODEL, Generator
 
     _require_writable(out)
+    note(f"weights: {DEFAULT_MODEL}; they came with ecgforge, and no network is used")
     generator = Generator.load()
     started = time.monotonic()
     with progress_bar("Sampling") as progress:
@@ -160,8 +185,8 @@ def demo(
     for record in records:
         for path in write_files(record, out, format="wfdb", plot=True):
             typer.echo(f"wrote {path}")
-    typer.echo(f"{len(records)} synthetic 12-lead ECGs of 10 s, {seconds:.2f} s each")
-    typer.echo("Go on with: ecgforge generate --statements AFIB,LVH -n 4 --seed 1 --out out/mine --plot")
+    note(f"{len(records)} synthetic 12-lead ECGs of 10 s, {seconds:.2f} s each")
+    note("Go on with: ecgforge generate --statements AFIB,LVH -n 4 --seed 1 --out out/mine --plot")
 
 
 # ------------------------------------------------------------------------------------------------ train
@@ -189,8 +214,6 @@ def train(
     The folder gets checkpoints every few minutes, log.csv, pictures of samples, and the model itself in
     `RUN/model`, which `ecgforge generate --model RUN/model` takes at any time.
     """
-    import json
-
     from ecgforge.config import resolve, to_dict
     from ecgforge.data.store import EcgStore
     from ecgforge.training import loop
@@ -203,8 +226,8 @@ def train(
     store = EcgStore.open(data)
     selected = select_data(store, settings)
     folds = ",".join(map(str, settings.data.folds))
-    note = f"; {scale_note(settings, selected)}" if isinstance(settings, DiffusionTraining) else ""
-    typer.echo(f"{len(selected)} records of folds {folds}{note}")
+    scale = f"; {scale_note(settings, selected)}" if isinstance(settings, DiffusionTraining) else ""
+    note(f"{len(selected)} records of folds {folds}{scale}")
     if dry_run:
         typer.echo(json.dumps(to_dict(settings), indent=2))
         return
@@ -216,7 +239,7 @@ def train(
         labels = run.learner.data.labels.labels
         wanted = "NORM,SR" if {"NORM", "SR"} <= set(labels) else labels[0]
         done += f"; go on with: ecgforge generate -s {wanted} --model {out / 'model'} --out out --plot"
-    typer.echo(done)
+    note(done)
 
 
 def presets() -> None:
@@ -238,6 +261,9 @@ def presets() -> None:
 def _training_progress() -> Iterator[Callable[["Status"], None]]:
     """A bar with loss, speed and time left on a terminal; elsewhere a line every half minute."""
     console = Console()
+    if notes_silenced():
+        yield lambda status: None
+        return
     if console.is_terminal:
         with _training_bar(console) as report:
             yield report
@@ -283,7 +309,8 @@ def copy(
     data: Annotated[Path, typer.Option(help="Store of the real records, see `ecgforge data build`.")],
     out: Annotated[Path, typer.Option(help="Store to write.")],
     model: Annotated[
-        Path | None, typer.Option(help="Model folder; by default the weights that come with ecgforge.")
+        Path | None,
+        typer.Option(help="Model folder or `hf:owner/name`; by default the weights that come with ecgforge."),
     ] = None,
     folds: Annotated[str | None, typer.Option(help="Copy only these, e.g. `1,2,3`; default all.")] = None,
     layout: Annotated[
@@ -321,11 +348,11 @@ def copy(
             device=device,
             progress=progress,
         )
-    typer.echo(f"{len(twin)} synthetic records in {out}, {time.monotonic() - started:.0f} s")
+    note(f"{len(twin)} synthetic records in {out}, {time.monotonic() - started:.0f} s")
     if layout is not None:
         with progress_bar("Writing the layout") as progress:
             write_layout(twin, layout, progress=progress)
-        typer.echo(f"the same in PTB-XL's layout: {layout}")
+        note(f"the same in PTB-XL's layout: {layout}")
 
 
 # ------------------------------------------------------------------------------------------ checkpoints
@@ -356,7 +383,7 @@ def import_original(
 
     codes = tuple(statements.split(",")) if statements else ()
     config = import_checkpoint(checkpoint, out, cauchy=cauchy.value, statements=codes)
-    typer.echo(f"{out}: {len(config.labels)} statements, leads {' '.join(config.leads)}, Cauchy sum {cauchy.value}")
+    note(f"{out}: {len(config.labels)} statements, leads {' '.join(config.leads)}, Cauchy sum {cauchy.value}")
 
 
 def export_original(
@@ -371,4 +398,4 @@ def export_original(
     from ecgforge.checkpoints.original import export_checkpoint
 
     export_checkpoint(load_model(model), checkpoint)
-    typer.echo(f"wrote {checkpoint}")
+    note(f"wrote {checkpoint}")
