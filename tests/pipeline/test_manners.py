@@ -84,9 +84,7 @@ def test_errors_are_told_quiet_or_not(tmp_path: Path) -> None:
 
 def test_an_interrupt_is_exit_code_130_and_leaves_whole_records(model: Path, tmp_path: Path) -> None:
     # Where tests run in the background, an interrupt is ignored unless Python is told otherwise.
-    code = (
-        "from signal import *; signal(SIGINT, default_int_handler); from ecgforge.serving.cli import main; main()"
-    )
+    code = "from signal import *; signal(SIGINT, default_int_handler); from ecgforge.serving.cli import main; main()"
     words = [sys.executable, "-c", code, "generate", "-s", "AFIB", "-n", "5000", "--json", "--batch-size", "1"]
     words += ["--model", str(model), "--out", str(tmp_path), "--steps", "2"]
     with subprocess.Popen(
