@@ -19,6 +19,7 @@ from ecgforge.serving.convert_command import convert
 from ecgforge.serving.evaluate_command import evaluate
 from ecgforge.serving.notes import silence_notes
 from ecgforge.serving.plot_command import plot
+from ecgforge.serving.serve_command import serve
 
 app = typer.Typer(
     name="ecgforge",
@@ -39,6 +40,7 @@ app.command("beats")(study_commands.beats)
 app.command("interpolate")(study_commands.interpolate)
 app.command("plot")(plot)
 app.command("convert")(convert)
+app.command("serve")(serve)
 app.command("import-original")(model_commands.import_original)
 app.command("export-original")(model_commands.export_original)
 app.command("demo")(model_commands.demo)

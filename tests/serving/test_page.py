@@ -1,0 +1,311 @@
+"""The page in a real browser: choose, generate, look, measure, download, and all of it by keyboard too."""
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uvicorn
+from selenium import webdriver
+from selenium.webdriver import ActionChains, Keys
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import Select
+
+from ecgforge.formats import read_record
+from ecgforge.generate import Generator
+from ecgforge.serving.rest import make_app
+from ecgforge.serving.serve_command import address, listen
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+TOKEN = "a-token-for-tests"
+PATIENCE_S = 20
+
+pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs Chromium and chromedriver")
+
+
+def served(generator: Generator, token: str | None) -> Iterator[str]:
+    listener = listen("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(make_app(generator, token=token), log_level="warning"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    yield address(listener)
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def site(generator: Generator) -> Iterator[str]:
+    yield from served(generator, None)
+
+
+@pytest.fixture(scope="module")
+def guarded_site(generator: Generator) -> Iterator[str]:
+    yield from served(generator, TOKEN)
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="module")
+def browser(downloads: Path) -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(BROWSER)
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,1400"):
+        options.add_argument(argument)
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """The page as a user has it."""
+
+    def __init__(self, browser: webdriver.Chrome, site: str) -> None:
+        self.browser = browser
+        self.browser.get(site)
+
+    def __getitem__(self, name: str) -> WebElement:
+        return self.browser.find_element(By.ID, name)
+
+    def all(self, selector: str) -> list[WebElement]:
+        return self.browser.find_elements(By.CSS_SELECTOR, selector)
+
+    def until(self, true: Callable[[], Any]) -> Any:
+        end = time.monotonic() + PATIENCE_S
+        while not (found := true()):
+            assert time.monotonic() < end, self["state"].text + self["problem"].text
+            time.sleep(0.02)
+        return found
+
+    def ready(self) -> "Page":
+        self.until(lambda: self.all("#statements li"))
+        return self
+
+    def set(self, **values: object) -> None:
+        for name, value in values.items():
+            self[name].clear()
+            self[name].send_keys(str(value))
+
+    def generate(self, state: str = "Done") -> None:
+        self["generate"].click()
+        self.until(lambda: self["state"].text.startswith(state))
+
+    def trace(self, number: int = 0) -> np.ndarray:
+        """A trace's points in mm, (samples, 2)."""
+        points = self.all("#paper polyline")[number].get_attribute("points") or ""
+        return np.array([[float(value) for value in pair.split(",")] for pair in points.split()])
+
+
+@pytest.fixture
+def page(browser: webdriver.Chrome, site: str) -> Page:
+    return Page(browser, site).ready()
+
+
+@pytest.fixture
+def drawn(page: Page) -> Page:
+    """A page with two ECGs."""
+    page.set(number=2, seed=3, steps=2)
+    page.generate()
+    return page
+
+
+def test_statements_are_found_and_graded(page: Page) -> None:
+    page["search"].send_keys("atrial fib")
+    assert page["found"].text == "1 of 71 statements"
+    page["search"].send_keys(Keys.ARROW_DOWN, Keys.TAB)
+    (box,) = [box for box in page.all("#statements input") if box.is_displayed()]
+    box.send_keys(Keys.SPACE)
+    rows = [row.get_attribute("data-code") for row in page.all("#choice-a li")]
+    assert rows == ["NORM", "SR", "AFIB"]
+    page.all("#choice-a input")[2].send_keys(*[Keys.ARROW_LEFT] * 10)
+    assert page.all("#choice-a output")[2].text == "50 %"
+    page.all("#choice-a button")[0].click()
+    page.set(number=1, steps=1)
+    page.generate()
+    assert "asked for SR, AFIB 50 %; seed 0, record 0" in page["caption"].text
+
+
+def test_the_paper_is_calibrated(drawn: Page, generator: Generator) -> None:
+    job = drawn.browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
+    (address_of_record,) = [name for name in job if name.endswith("/records/0")]
+    record = drawn.browser.execute_script("return fetch(arguments[0]).then(answer => answer.json())", address_of_record)
+    points = drawn.trace(len(drawn.all("#paper polyline")) - 1)  # the rhythm strip
+    signal = np.array(record["signal_mv"][record["leads"].index("II")])
+    np.testing.assert_allclose(np.diff(points[:, 0]), 0.25, atol=0.011)  # 10 ms at 25 mm/s
+    baseline = np.median(points[:, 1])
+    expected = np.clip(10 * (signal - np.median(signal)), -40, 40)
+    np.testing.assert_allclose(baseline - points[:, 1], expected, atol=0.02)  # 10 mm/mV
+    assert drawn.all("#paper .small.mark")[0].get_attribute("textContent") == "SYNTHETIC ECG"
+    drawn["true-size"].click()
+    width = float(drawn.all("#paper svg")[0].get_attribute("width") or 0)
+    assert width == pytest.approx(270 * 96 / 25.4)  # 15 mm of pulse, 10 s, a box; CSS pixels
+
+
+def test_layouts_and_leads(drawn: Page) -> None:
+    def leads() -> list[str | None]:
+        return [trace.get_attribute("data-lead") for trace in drawn.all("#paper polyline")]
+
+    assert leads() == ["I", "aVR", "V1", "V4", "II", "aVL", "V2", "V5", "III", "aVF", "V3", "V6", "II"]
+    Select(drawn["layout"]).select_by_value("12x1")
+    assert leads() == ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
+    Select(drawn["layout"]).select_by_value("single")
+    Select(drawn["lead"]).select_by_value("V3")
+    assert leads() == ["V3"]
+
+
+def test_calipers_measure_what_is_dragged(drawn: Page) -> None:
+    drawn["true-size"].click()
+    paper = drawn.all("#paper svg")[0]
+    drawn.browser.execute_script("arguments[0].scrollIntoView({ block: 'center' })", paper)
+    pixels = 96 / 25.4
+    right, down = round(20 * pixels), round(-15 * pixels)  # 20 mm are 800 ms, 15 mm upwards are 1.5 mV
+    ActionChains(drawn.browser).move_to_element(paper).click_and_hold().move_by_offset(right, down).release().perform()
+    ms, rate, mv = drawn["measured"].text.replace("(", "").replace(" ms", "").replace("/min),", "").split()[:3]
+    assert float(ms) == pytest.approx(800, abs=12)  # a pixel is 10.6 ms
+    assert float(rate) == pytest.approx(75, abs=2)
+    assert float(mv) == pytest.approx(1.5, abs=0.03)
+
+
+def test_calipers_by_keyboard(drawn: Page) -> None:
+    paper = drawn["paper"]
+    paper.send_keys(*[Keys.ARROW_RIGHT] * 4)
+    assert drawn["measured"].text == "40 ms, 0.00 mV"
+    paper.send_keys(Keys.SHIFT + Keys.ARROW_RIGHT * 4 + Keys.ARROW_UP * 8)
+    assert drawn["measured"].text == "240 ms (250/min), 1.00 mV"
+    paper.send_keys(" " + Keys.ARROW_LEFT)
+    assert drawn["measured"].text == "250 ms (240/min), −1.00 mV"
+    paper.send_keys("m" + Keys.ARROW_LEFT + Keys.ARROW_DOWN)
+    assert drawn["measured"].text == "250 ms (240/min), −1.00 mV"
+    paper.send_keys(Keys.ESCAPE)
+    assert drawn["measured"].text == ""
+
+
+def test_variants_are_told_apart_and_reached_by_arrow_keys(drawn: Page) -> None:
+    buttons = drawn.all("#variants button")
+    assert [button.text for button in buttons] == ["ECG 1", "ECG 2"]
+    assert [button.get_attribute("tabindex") for button in buttons] == ["0", "-1"]
+    first = drawn.trace()
+    buttons[0].send_keys(Keys.ARROW_RIGHT)
+    assert "seed 3, record 1" in drawn["caption"].text
+    assert buttons[1].get_attribute("aria-current") == "true"
+    assert np.abs(drawn.trace()[:, 1] - first[:, 1]).max() > 0.1
+
+
+def test_between_two_choices(page: Page) -> None:
+    page.all("input[value=interpolation]")[0].click()
+    page.all("#target input[value=b]")[0].click()
+    assert [box.get_attribute("value") for box in page.all("#statements input:checked")] == ["CLBBB", "SR"]
+    page.set(steps=2)
+    page.generate()
+    assert [button.text.split(",")[0] for button in page.all("#variants button")] == [
+        *("A 100 %", "A 75 %", "A 50 %", "A 25 %", "A 0 %")
+    ]
+    page["share"].send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    assert page["share-text"].text == "A 50 %, B 50 %"
+    assert "asked for NORM 50 %, SR, CLBBB 50 %; seed 0, record 0" in page["caption"].text
+    assert page["share"].get_attribute("aria-valuetext") == "A 50 %, B 50 %"
+
+
+def test_a_job_is_cancelled(page: Page) -> None:
+    page.set(number=64, steps=200)
+    page.generate("Sampling")
+    page.until(lambda: float(page["progress"].get_attribute("value") or 0) > 0)
+    page["cancel"].click()
+    page.until(lambda: page["state"].text.startswith("Cancelled"))
+    assert page["generate"].is_enabled()
+    assert not page["progress"].is_displayed()
+
+
+def test_refusals_are_shown(page: Page) -> None:
+    for button in page.all("#choice-a button")[::-1]:
+        button.click()
+    page["generate"].click()
+    page.until(lambda: page["problem"].text == "Choose at least one statement from the list.")
+    page.all("#statements input")[0].click()
+    page.set(steps=201)
+    page["generate"].click()
+    page.until(lambda: "200 sampling steps" in page["problem"].text)
+    assert page["problem"].get_attribute("role") == "alert"
+
+
+def test_downloads(drawn: Page, downloads: Path) -> None:
+    Select(drawn["format"]).select_by_value("edf")
+    drawn.all("#downloads button")[0].click()
+    drawn.until(lambda: drawn["state"].text.startswith("Saved"))
+    path = downloads / drawn["state"].text.removeprefix("Saved ").removesuffix(".")
+    drawn.until(path.exists)
+    record = read_record(path)
+    assert record.provenance.synthetic
+    assert (record.provenance.seed, record.provenance.index) == (3, 0)
+    assert path.name.startswith("synthetic-3-00000-")
+
+    drawn["conversion"].find_element(By.TAG_NAME, "summary").click()
+    drawn["files"].send_keys(str(path))
+    Select(drawn["convert-format"]).select_by_value("csv")
+    drawn.all("#convert button")[0].click()
+    converted = path.with_suffix(".csv")
+    drawn.until(converted.exists)
+    np.testing.assert_allclose(read_record(converted).signal, record.signal, atol=1e-4)
+
+
+def test_a_guarded_service_asks_for_its_token(browser: webdriver.Chrome, guarded_site: str) -> None:
+    page = Page(browser, guarded_site)
+    page.until(lambda: page["token-dialog"].is_displayed())
+    for token in ("wrong", TOKEN):
+        page.until(lambda: page["token"].is_displayed())
+        page.set(token=token)
+        page["token"].send_keys(Keys.ENTER)
+    page.ready()
+    page.set(number=1, steps=1)
+    page.generate()
+    assert len(page.all("#variants button")) == 1
+
+
+def test_everything_can_be_reached_by_tab_and_has_a_name(drawn: Page) -> None:
+    names = []
+    drawn.browser.execute_script("document.querySelector('.skip').focus()")
+    for _ in range(60):
+        ActionChains(drawn.browser).send_keys(Keys.TAB).perform()
+        active = drawn.browser.switch_to.active_element
+        if active.tag_name == "body":
+            break
+        assert active.accessible_name, active.get_attribute("outerHTML")
+        names.append(active.get_attribute("id"))
+    wanted = ["search", "number", "seed", "sampler", "steps", "generate", "layout", "calipers", "paper", "format"]
+    assert [name for name in names if name in wanted] == wanted
+
+
+@pytest.mark.parametrize("width", [768, 1024])
+def test_a_tablet_shows_the_page_without_scrolling_sideways(drawn: Page, width: int) -> None:
+    drawn.browser.set_window_size(width, 1024)
+    drawn.until(lambda: drawn.browser.execute_script("return window.innerWidth") <= width)
+    wide = drawn.browser.execute_script("return document.documentElement.scrollWidth - window.innerWidth")
+    drawn.browser.set_window_size(1280, 1400)
+    assert wide <= 0
+
+
+def test_the_routes_can_be_read_without_a_network(browser: webdriver.Chrome, site: str) -> None:
+    page = Page(browser, f"{site}/docs")
+    page.until(lambda: len(page.all("#routes article")) >= 8)
+    assert "POST /jobs" in [heading.text for heading in page.all("#routes h2")]
+
+
+def test_nothing_was_complained_about_and_nothing_came_from_elsewhere(drawn: Page, site: str) -> None:
+    loaded = drawn.browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
+    assert loaded
+    assert all(name.startswith((site, "blob:")) for name in loaded)
+    refused = ("401 (Unauthorized)", "422 (Unprocessable")  # those the tests above provoke
+    entries = [json.dumps(entry) for entry in drawn.browser.get_log("browser")]
+    assert [entry for entry in entries if not any(words in entry for words in refused)] == []
