@@ -6,7 +6,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,14 @@ def write_report(assessment: Assessment, folder: Path, *, command: str = "") -> 
 # ---------------------------------------------------------------------------------------------- tables
 
 
+@dataclass(frozen=True)
 class _Section:
     """A heading, a sentence or two, and a table."""
 
-    def __init__(self, title: str, text: str, header: Row, rows: Sequence[Row]) -> None:
-        self.title, self.text, self.header, self.rows = title, text, header, rows
+    title: str
+    text: str
+    header: Row
+    rows: Sequence[Row]
 
 
 def _sections(assessment: Assessment) -> list[_Section]:
