@@ -10,7 +10,8 @@ from tiny_run import TINY_NETWORK
 from ecgforge.checkpoints.native import Model, ModelConfig, save_model
 from ecgforge.diffusion.schedule import LinearSchedule
 from ecgforge.errors import CheckpointError, ConfigError, LabelError
-from ecgforge.generate import DEFAULT_MODEL, Generator, SamplingOptions, sample_in_processes
+from ecgforge.facts import Facts
+from ecgforge.generate import DEFAULT_MODEL, Generator, Job, SamplingOptions, sample_in_processes
 from ecgforge.labels import vocabulary
 from ecgforge.leads import MODEL_LEADS, STANDARD_LEADS, lead_law_residual
 from ecgforge.models.sssd import SssdEcg
@@ -60,7 +61,7 @@ def test_batch_size_does_not_change_a_record(generator: Generator, sampler: str)
 
 
 def test_order_and_subset_do_not_change_a_record(generator: Generator) -> None:
-    jobs = [(index, {"AFIB": 1.0}) for index in range(5)]
+    jobs = [Job(index, {"AFIB": 1.0}) for index in range(5)]
     whole = signals(list(generator.sample_each(jobs, seed=2, options=QUICK)))
     reverse = signals(list(generator.sample_each(jobs[::-1], seed=2, options=QUICK)))
     alone = signals(list(generator.sample_each(jobs[3:4], seed=2, options=QUICK)))
@@ -150,3 +151,8 @@ def test_default_weights_make_an_ecg() -> None:
     slope = np.abs(np.diff(lead))
     # QRS complexes are rare and steep: the steepest hundredth of a lead stands far above its median.
     assert float(np.quantile(slope, 0.99)) > 6 * float(np.median(slope))
+
+
+def test_facts_are_refused_by_a_model_that_knows_none(generator: Generator) -> None:
+    with pytest.raises(ConfigError, match="cannot be asked for sex, heart_rate: this model knows statements only"):
+        generator.sample("AFIB", facts=Facts(sex="male", heart_rate=70), options=QUICK)

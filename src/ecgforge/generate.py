@@ -20,6 +20,7 @@ from ecgforge.diffusion.flow import FlowSchedule, flow_denoiser
 from ecgforge.diffusion.guidance import guide
 from ecgforge.diffusion.schedule import NoiseLevel, Spacing
 from ecgforge.errors import CheckpointError, ConfigError, LabelError
+from ecgforge.facts import Facts
 from ecgforge.labels import parse_statements, statement
 from ecgforge.leads import complete_twelve
 from ecgforge.models import NetworkConfig
@@ -29,15 +30,13 @@ from ecgforge.models.pulse2pulse import Pulse2PulseConfig
 from ecgforge.models.s4 import kernels_kept
 from ecgforge.models.sssd import SssdConfig, SssdEcg
 from ecgforge.models.wavegan import WaveGanConfig
-from ecgforge.record import EcgRecord, Provenance
+from ecgforge.record import EcgRecord, Patient, Provenance
 from ecgforge.rng import record_stream
 
 SamplerName = Literal["ddpm", "ddim", "dpmpp"]
 Others = Literal["absent", "unknown"]
 Statements = str | Mapping[str, float]
 Progress = Callable[[int, int], None]
-
-Job = tuple[int, Mapping[str, float]]  # record index within the seed, statements with grades
 
 # Ancestral sampling mends what a small network gets wrong at high noise and wants its steps spread evenly in time;
 # the solvers of the deterministic flow are exact in few steps but keep such errors (docs/log.md, "Which sampler").
@@ -47,26 +46,42 @@ DEFAULT_MODEL = SHIPPED["default"].folder
 
 
 @dataclass(frozen=True)
+class Job:
+    """One record to make.
+
+    Attributes:
+        index: Of the record within the seed.
+        statements: Codes with grades.
+        facts: What else is asked for; what is not stays open.
+    """
+
+    index: int
+    statements: Mapping[str, float]
+    facts: Facts = Facts()
+
+
+@dataclass(frozen=True)
 class SamplingOptions:
     """How to sample.
 
     Attributes:
-        sampler: Key of diffusion.SAMPLERS.
+        sampler: Key of diffusion.SAMPLERS; None takes the one that suits the model: dpmpp for the flow of our own
+            denoiser, ddpm for the papers' models.
         steps: Network calls per record; None takes the sampler's DEFAULT_STEPS. The papers use ddpm with all 200.
         batch_size: Records advanced together; changes speed and memory, never the records.
         others: What holds of the statements that were not asked for: they are absent, or nothing is known of them.
-            Only models with statement tables (SSSD-ECG-nle) know the difference.
-        guidance: Weight of classifier-free guidance, 1 for none; for the same models, trained with hidden statements.
+            Only models trained with hidden statements (PatchS4, SSSD-ECG-nle) know the difference.
+        guidance: Weight of classifier-free guidance, 1 for none; for the same models.
     """
 
-    sampler: SamplerName = "ddpm"
+    sampler: SamplerName | None = None
     steps: int | None = None
     batch_size: int = 8
     others: Others = "absent"
     guidance: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.sampler not in SAMPLERS:  # a caller without a type checker
+        if self.sampler is not None and self.sampler not in SAMPLERS:  # a caller without a type checker
             raise ConfigError(f"expected a sampler out of {', '.join(SAMPLERS)}, got {self.sampler!r}")
         if self.batch_size < 1:
             raise ConfigError(f"expected a batch size of 1 or more, got {self.batch_size}")
@@ -81,12 +96,12 @@ class SamplingOptions:
         return self.others == "unknown" or self.guidance != 1
 
 
-def _jobs(statements: Statements | Sequence[Statements], *, n: int) -> list[Job]:
+def _jobs(statements: Statements | Sequence[Statements], *, n: int, facts: Facts) -> list[Job]:
     if n < 1:
         raise ConfigError(f"expected 1 or more records per statement set, got {n}")
     sets = [statements] if isinstance(statements, str | Mapping) else list(statements)
     wanted = [parse_statements(entry) if isinstance(entry, str) else _checked(entry) for entry in sets]
-    return [(index, wanted[index // n]) for index in range(len(wanted) * n)]
+    return [Job(index, wanted[index // n], facts) for index in range(len(wanted) * n)]
 
 
 def _checked(grades: Mapping[str, float]) -> dict[str, float]:
@@ -129,6 +144,7 @@ class Generator:
                 f"expected a model that generates records, got {self.config.name}, a {self.config.network.kind}"
             )
         self.length = self.config.network.length
+        self.facts = self.config.network.facts if isinstance(self.config.network, PatchS4Config) else ()
         try:
             self.device = torch.device(device)
             self._network = model.network.to(self.device).eval()
@@ -155,6 +171,7 @@ class Generator:
         *,
         n: int = 1,
         seed: int = 0,
+        facts: Facts = Facts(),
         options: SamplingOptions = SamplingOptions(),
         progress: Progress | None = None,
     ) -> list[EcgRecord]:
@@ -164,6 +181,7 @@ class Generator:
             statements: "NORM,SR", "IMI:0.5,SR" or {"IMI": 0.5, "SR": 1.0}; one set or a sequence of sets.
             n: Records per set.
             seed: Record i of the result is drawn from stream i of this seed.
+            facts: Age, sex and heart rate to ask for as well, if the model knows them.
             options: Sampler, steps and batch size.
             progress: Called with (network calls done, network calls in all).
 
@@ -172,9 +190,11 @@ class Generator:
 
         Raises:
             LabelError: a statement does not exist or this model does not know it.
-            ConfigError: n, seed or options are out of range.
+            ConfigError: n, seed or options are out of range, or the model cannot be asked for a fact.
         """
-        return list(self.sample_each(_jobs(statements, n=n), seed=seed, options=options, progress=progress))
+        return list(
+            self.sample_each(_jobs(statements, n=n, facts=facts), seed=seed, options=options, progress=progress)
+        )
 
     def sample_each(
         self,
@@ -184,31 +204,31 @@ class Generator:
         options: SamplingOptions = SamplingOptions(),
         progress: Progress | None = None,
     ) -> Iterator[EcgRecord]:
-        """Records for (index, statements) pairs, one after the other as their batches are done.
+        """Records for jobs, one after the other as their batches are done.
 
-        Any subset of indices in any order gives the same records as the whole; made for copying data sets and for
+        Any subset of the jobs in any order gives the same records as the whole; made for copying data sets and for
         spreading work over processes.
 
         Raises:
             LabelError, ConfigError: as `sample`, before anything is computed.
         """
         conditions = self.check(jobs, options=options)
-        calls = max(1, len(self._levels(options))) * len(jobs)
+        calls = self.count_calls(options) * len(jobs)
         with kernels_kept(self._network):
             for start in range(0, len(jobs), options.batch_size):
                 batch = jobs[start : start + options.batch_size]
                 signals = self._sample_batch(
                     np.stack(conditions[start : start + len(batch)]),
-                    [index for index, _ in batch],
+                    [job.index for job in batch],
                     seed=seed,
                     options=options,
                     progress=_share_of(progress, calls, start=start, size=len(batch)),
                 )
-                for signal, (index, given) in zip(signals, batch, strict=True):
-                    yield self._record(signal, given, seed=seed, index=index)
+                for signal, job in zip(signals, batch, strict=True):
+                    yield self._record(signal, job, seed=seed)
 
     def check(self, jobs: Sequence[Job], *, options: SamplingOptions) -> list[Float[np.ndarray, "K"]]:
-        """Label vectors of the jobs, after everything a user could have got wrong was looked at.
+        """Conditions of the jobs, after everything a user could have got wrong was looked at.
 
         Raises:
             LabelError, ConfigError: as `sample`.
@@ -219,26 +239,39 @@ class Generator:
                 f"expected a model with statement tables for unknown statements and guidance, {self.config.name} has "
                 "none; train one with `ecgforge train sssd-ecg-nle`, or leave --others and --guidance out"
             )
-        labels = self.config.vocabulary
-        facts = len(self.config.network.facts) if isinstance(self.config.network, PatchS4Config) else 0
-        unknown = np.full(facts, np.nan, dtype=np.float32)
-        return [
-            np.concatenate([labels.encode(statements, strict=True, others=options.others), unknown])
-            for _, statements in jobs
-        ]
+        return [self._condition(job, others=options.others) for job in jobs]
+
+    def _condition(self, job: Job, *, others: Others) -> Float[np.ndarray, "K"]:
+        strange = [fact for fact in job.facts.known if fact not in self.facts]
+        if strange:
+            knows = f"this model knows {', '.join(self.facts)}" if self.facts else "this model knows statements only"
+            raise ConfigError(f"{self.config.name} cannot be asked for {', '.join(strange)}: {knows}; leave it out")
+        statements = self.config.vocabulary.encode(job.statements, strict=True, others=others)
+        return np.concatenate([statements, job.facts.encode(self.facts)])
+
+    def count_calls(self, options: SamplingOptions) -> int:
+        """Network calls a record takes.
+
+        Raises:
+            ConfigError: this model cannot make that many steps.
+        """
+        return max(1, len(self._levels(options)))
 
     def _levels(self, options: SamplingOptions) -> tuple[NoiseLevel, ...]:
         """Noise levels to visit; none for a network that makes a record in one call."""
-        schedule = self.config.schedule
+        schedule, sampler = self.config.schedule, self._sampler(options)
         if schedule is None:
             if options.steps is not None:
                 raise ConfigError(f"expected no number of steps: {self.config.name} makes a record in one call")
             return ()
         if isinstance(schedule, FlowSchedule):
-            return schedule.levels(options.steps or DEFAULT_STEPS[options.sampler])
-        own = min(DEFAULT_STEPS[options.sampler], schedule.T)
+            return schedule.levels(options.steps or DEFAULT_STEPS[sampler])
+        own = min(DEFAULT_STEPS[sampler], schedule.T)
         steps = own if options.steps is None else options.steps
-        return schedule.levels(steps, spacing=SPACING[options.sampler])
+        return schedule.levels(steps, spacing=SPACING[sampler])
+
+    def _sampler(self, options: SamplingOptions) -> SamplerName:
+        return options.sampler or ("dpmpp" if isinstance(self.config.schedule, FlowSchedule) else "ddpm")
 
     @torch.no_grad()
     def _sample_batch(
@@ -292,7 +325,7 @@ class Generator:
             denoise = guide(denoise, nothing, weight=options.guidance)
         levels = self._levels(options)
         with torch.nn.utils.parametrize.cached():  # weight norm is worked out once per batch, not per call
-            records = SAMPLERS[options.sampler](denoise, noise(), levels, noise=noise, progress=progress)
+            records = SAMPLERS[self._sampler(options)](denoise, noise(), levels, noise=noise, progress=progress)
         if self.config.scales_mv:
             records = records * torch.tensor(self.config.scales_mv, device=self.device)[:, None]
         return records
@@ -311,19 +344,18 @@ class Generator:
         rows = [self._network(x[i : i + 1], level[i : i + 1], condition[i : i + 1]) for i in range(len(x))]
         return torch.cat(rows)
 
-    def _record(
-        self, signal: Float[np.ndarray, "C L"], statements: Mapping[str, float], *, seed: int, index: int
-    ) -> EcgRecord:
+    def _record(self, signal: Float[np.ndarray, "C L"], job: Job, *, seed: int) -> EcgRecord:
         return EcgRecord(
             signal=complete_twelve(signal, self.config.leads),
             rate=self.config.rate,
-            record_id=f"synthetic-{seed}-{index:05d}",
-            statements=dict(statements),
+            record_id=f"synthetic-{seed}-{job.index:05d}",
+            statements=dict(job.statements),
+            patient=Patient(age=job.facts.age, sex=job.facts.sex),
             provenance=Provenance(
                 synthetic=True,
                 source=f"ecgforge model {self.config.name} {self.config.weights_sha256[:12]}",
                 seed=seed,
-                index=index,
+                index=job.index,
             ),
         )
 
@@ -336,6 +368,7 @@ def sample_in_processes(
     *,
     n: int = 1,
     seed: int = 0,
+    facts: Facts = Facts(),
     options: SamplingOptions = SamplingOptions(),
     model: Path | None = None,
     device: str = "cpu",
@@ -345,7 +378,7 @@ def sample_in_processes(
     """The records of Generator.load(model).sample(...), one by one, made by worker processes of one thread each.
 
     Args:
-        statements, n, seed, options: as Generator.sample.
+        statements, n, seed, facts, options: as Generator.sample.
         model: Model folder, None for the default.
         device: Where every process samples.
         processes: How many; 1 samples here, on all threads.
@@ -354,7 +387,7 @@ def sample_in_processes(
     Raises:
         LabelError, ConfigError, CheckpointError: before any process is started.
     """
-    jobs = _jobs(statements, n=n)
+    jobs = _jobs(statements, n=n, facts=facts)
     return sample_jobs(
         jobs, seed=seed, options=options, model=model, device=device, processes=processes, progress=progress
     )
@@ -370,7 +403,7 @@ def sample_jobs(
     processes: int = 1,
     progress: Progress | None = None,
 ) -> Iterator[EcgRecord]:
-    """As sample_in_processes, for (record index, statements) pairs: see Generator.sample_each."""
+    """As sample_in_processes, for jobs: see Generator.sample_each."""
     model = locate_model(model)  # once, not in every process
     generator = Generator.load(model, device=device)
     generator.check(jobs, options=options)

@@ -6,6 +6,7 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import butter, find_peaks, sosfiltfilt
 
 from ecgforge.errors import DataError
+from ecgforge.facts import Facts
 from ecgforge.leads import MODEL_LEADS
 from ecgforge.record import EcgRecord
 
@@ -49,6 +50,25 @@ def find_r_peaks(record: EcgRecord) -> Int[np.ndarray, "N"]:
     reach = round(_REACH_S * record.rate)
     peaks = [_highest_near(size, int(centre) - 1, reach) for centre in complexes]
     return np.unique(np.array(peaks, dtype=np.int64))
+
+
+def measure_heart_rate(record: EcgRecord) -> float | None:
+    """Beats per minute from the median RR interval; None with fewer than three beats.
+
+    Raises:
+        DataError: as find_r_peaks.
+    """
+    peaks = find_r_peaks(record)
+    return 60 * record.rate / float(np.median(np.diff(peaks))) if len(peaks) > 2 else None
+
+
+def measure_facts(record: EcgRecord) -> Facts:
+    """Age and sex as recorded, the heart rate as measured.
+
+    Raises:
+        DataError: as find_r_peaks.
+    """
+    return Facts(age=record.patient.age, sex=record.patient.sex, heart_rate=measure_heart_rate(record))
 
 
 def _joint_size(signal: Float[np.ndarray, "C L"], band: tuple[float, float], rate: float) -> Float[np.ndarray, "L"]:

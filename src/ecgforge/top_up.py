@@ -123,7 +123,7 @@ def top_up(
         added[number] = record.in_leads()
     return ToppedUp(
         signals=np.concatenate([signals.astype(np.float32, copy=False), added]),
-        statements=[*given, *(dict(grades) for _, grades in jobs)],
+        statements=[*given, *(dict(job.statements) for job in jobs)],
         is_synthetic=np.repeat([False, True], [len(given), len(jobs)]),
     )
 
@@ -254,4 +254,4 @@ def _grades(entry: Statements) -> dict[str, float]:
 
 def _jobs(given: Sequence[Mapping[str, float]], taken: Int[np.ndarray, "M"], vocabulary: LabelVocabulary) -> list[Job]:
     known = [{code: grade for code, grade in given[n].items() if vocabulary.label_of(code)} for n in taken.tolist()]
-    return list(enumerate(known))
+    return [Job(index, statements) for index, statements in enumerate(known)]

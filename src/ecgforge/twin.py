@@ -1,12 +1,14 @@
 """The synthetic twin of a data set: one synthetic record per record, with the same statements and fold.
 
+A model that knows facts is asked for the original's age, sex and heart rate as well.
+
 Finished parts of a copy are kept beside it in DEST.parts until the store is whole, so that a copy that was stopped
 goes on where it was. Record i of the twin is drawn from stream i of the seed, i being the row of its original: the
 twin of a part of a data set is part of the twin of all of it.
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -18,8 +20,11 @@ from ecgforge.checkpoints.native import ModelConfig
 from ecgforge.data.ptbxl_layout import write_ptbxl
 from ecgforge.data.store import EcgStore, StoreWriter, to_microvolts
 from ecgforge.errors import DataError
+from ecgforge.facts import Facts
 from ecgforge.generate import Generator, Job, SamplingOptions, sample_jobs
-from ecgforge.record import EcgRecord
+from ecgforge.models.patch_s4 import PatchS4Config
+from ecgforge.r_peaks import measure_facts
+from ecgforge.record import EcgRecord, Patient
 
 _PART = 64  # records; at most this many are lost with a crash
 _FIRST_ECG_ID = 100_001  # above PTB-XL's own numbers, so that the two are never taken for each other
@@ -66,9 +71,9 @@ def copy_store(
     if described.rate != store.rate:
         raise DataError(f"expected a store at the model's {described.rate:g} Hz, got {store.rate:g} Hz")
     rows = store.rows(folds=tuple(folds)) if folds is not None else np.arange(len(store))
-    jobs = [(int(row), _known_statements(store.record(int(row)).statements, described)) for row in rows]
     parts = dest.with_name(dest.name + ".parts")
     _claim(parts, store, described, rows=rows, seed=seed, options=options)
+    jobs = [_job_of(store, int(row), described) for row in rows]
     chunks = [jobs[start : start + _PART] for start in range(0, len(jobs), _PART)]
     pending = [number for number in range(len(chunks)) if not _part_path(parts, number).is_file()]
     todo = [job for number in pending for job in chunks[number]]
@@ -87,8 +92,12 @@ def copy_store(
     return EcgStore.open(dest)
 
 
-def _known_statements(statements: Mapping[str, float], model: ModelConfig) -> dict[str, float]:
-    return {code: grade for code, grade in statements.items() if model.vocabulary.label_of(code)}
+def _job_of(store: EcgStore, row: int, model: ModelConfig) -> Job:
+    """What the model can be asked of a record: its statements, and its age, sex and heart rate."""
+    record = store.record(row)
+    statements = {code: grade for code, grade in record.statements.items() if model.vocabulary.label_of(code)}
+    knows_facts = isinstance(model.network, PatchS4Config) and model.network.facts
+    return Job(row, statements, measure_facts(record) if knows_facts else Facts())
 
 
 def _claim(
@@ -150,23 +159,26 @@ def _assemble(
     ) as writer:
         for number, chunk in enumerate(chunks):
             signals = np.load(_part_path(parts, number))
-            for (row, statements), microvolts in zip(chunk, signals, strict=True):
-                original = store.record(row)
-                record = _twin_of(original, microvolts, statements, seed=seed, row=row)
+            for job, microvolts in zip(chunk, signals, strict=True):
+                original = store.record(job.index)
+                record = _twin_of(original, microvolts, job, seed=seed)
                 writer.add(record, source_file=original.record_id)
 
 
-def _twin_of(
-    original: EcgRecord, microvolts: np.ndarray, statements: Mapping[str, float], *, seed: int, row: int
-) -> EcgRecord:
-    """The record without patient facts: nobody was asked for them, so the signal need not agree with them."""
+def _twin_of(original: EcgRecord, microvolts: np.ndarray, job: Job, *, seed: int) -> EcgRecord:
+    """The record with the patient facts the model was asked for; with others its signal need not agree."""
     return EcgRecord(
         signal=microvolts.astype(np.float32) / 1000,
         rate=original.rate,
         record_id=f"twin-{original.record_id}",
-        statements=statements,
+        statements=job.statements,
+        patient=Patient(age=job.facts.age, sex=job.facts.sex),
         provenance=replace(
-            original.provenance, synthetic=True, source=f"twin of {original.provenance.source}", seed=seed, index=row
+            original.provenance,
+            synthetic=True,
+            source=f"twin of {original.provenance.source}",
+            seed=seed,
+            index=job.index,
         ),
     )
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 
 from ecgforge.errors import DataError
-from ecgforge.generate import Generator, SamplingOptions
+from ecgforge.generate import Generator, Job, SamplingOptions
 from ecgforge.record import EcgRecord
 from ecgforge.serving.service.jobs import ENDED, JobQueue, JobStatus, Limits, NoSuchJobError, NotReadyError, Order
 
-ORDER = Order(jobs=((0, {"NORM": 1.0}),), seed=0, options=SamplingOptions(sampler="ddim", steps=1))
+ORDER = Order(jobs=(Job(0, {"NORM": 1.0}),), seed=0, options=SamplingOptions(sampler="ddim", steps=1))
 
 
 def wait(queue: JobQueue, job: JobStatus) -> JobStatus:
@@ -86,7 +86,7 @@ def test_a_failure_ends_its_job_only_and_tells_nothing_of_the_inside(generator: 
 
 def test_stopping_cancels_what_is_left(generator: Generator) -> None:
     queue = JobQueue(generator)
-    long = Order(jobs=tuple((i, {"NORM": 1.0}) for i in range(64)), seed=0, options=SamplingOptions(steps=200))
+    long = Order(jobs=tuple(Job(i, {"NORM": 1.0}) for i in range(64)), seed=0, options=SamplingOptions(steps=200))
     queue.start()
     job = queue.submit(long)
     while queue.status(job.job_id).state == "queued":

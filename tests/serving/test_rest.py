@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from ecgforge.evaluation.interpolation import mix_statements
 from ecgforge.formats import FORMATS, read_record, write_record
-from ecgforge.generate import Generator, SamplingOptions
+from ecgforge.generate import Generator, Job, SamplingOptions
 from ecgforge.record import EcgRecord, Provenance
 from ecgforge.serving.rest import PAGE, make_app
 from ecgforge.serving.service.jobs import ENDED, Limits
@@ -120,7 +120,7 @@ def test_an_interpolation_has_one_noise_and_mixed_grades(client: TestClient, gen
     mixed = [mix_statements(a, b, alpha=grade) for grade in grades]
     assert status["statements"] == mixed
     options = SamplingOptions(sampler="ddim", steps=2)
-    expected = list(generator.sample_each([(4, statements) for statements in mixed], seed=5, options=options))
+    expected = list(generator.sample_each([Job(4, statements) for statements in mixed], seed=5, options=options))
     for index, record in enumerate(expected):
         answer = client.get(f"/jobs/{status['id']}/records/{index}").json()
         assert answer["index"] == 4
@@ -163,13 +163,19 @@ BAD_JOBS = [
     ({"statements": {"SR": 1, "sr": 0.5}}, "each statement once"),
     ({"n": 0}, "greater than or equal to 1"),
     ({"n": 65}, "at most 64 records a job, got 65"),
-    ({"n": 64, "steps": 201}, "at most 12800 network calls"),
     ({"steps": 201}, "200 sampling steps"),
     ({"seed": -1}, "greater than or equal to 0"),
     ({"sampler": "euler"}, "'ddpm', 'ddim' or 'dpmpp'"),
     ({"model": "/etc/passwd"}, "body.samples.model: Extra inputs"),
     ({"kind": "twins"}, "'samples', 'interpolation'"),
 ]
+
+
+def test_network_calls_are_limited(generator: Generator) -> None:
+    with TestClient(make_app(generator, limits=Limits(network_calls=99)), base_url=HERE) as client:
+        answer = client.post("/jobs", json={"kind": "samples", "statements": "NORM", "n": 2})
+        assert answer.status_code == 422
+        assert "at most 99 network calls a job, got 2 records of 50 steps" in problem(answer)
 
 
 @pytest.mark.parametrize(("change", "words"), BAD_JOBS, ids=[words for _, words in BAD_JOBS])

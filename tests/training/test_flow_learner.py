@@ -11,13 +11,16 @@ from tiny_run import tiny_store
 from ecgforge.data.simulate import simulate_record
 from ecgforge.data.store import EcgStore, StoreWriter
 from ecgforge.errors import ConfigError
-from ecgforge.generate import Generator, SamplingOptions
-from ecgforge.models.patch_s4 import FACTS, PatchS4Config
+from ecgforge.facts import FACTS, Facts
+from ecgforge.generate import Generator, Job, SamplingOptions
+from ecgforge.models.patch_s4 import PatchS4Config
+from ecgforge.r_peaks import measure_facts
 from ecgforge.record import Patient
 from ecgforge.training.flow import FlowLearner, batch_at, gather_facts, lead_scales
 from ecgforge.training.loop import make_fabric, train
 from ecgforge.training.records import select_data
 from ecgforge.training.settings import FlowTraining, Stage
+from ecgforge.twin import copy_store
 
 CONFIG = FlowTraining(
     name="tiny-flow",
@@ -115,6 +118,23 @@ def test_records_come_out_in_millivolts_and_guidance_works(tmp_path: Path) -> No
     assert all((a.signal == b.signal).all() for a, b in zip(alone, together, strict=True))
     guided = generator.sample("AFIB", seed=1, options=replace(few, guidance=2.0))
     assert (guided[0].signal != alone[0].signal).any()
+
+
+def test_facts_change_the_record_and_are_kept_with_it(tmp_path: Path) -> None:
+    config = replace(CONFIG, network=replace(CONFIG.network, length=1000), stages=(Stage(steps=2, samples=1000),))
+    store = tiny_store(tmp_path, records=8, samples=1000)
+    train(config, store, tmp_path, device="cpu")
+    generator = Generator.load(tmp_path / "model")
+    few = SamplingOptions(steps=3)
+    plain, asked = (generator.sample("AFIB", facts=f, options=few)[0] for f in (Facts(), Facts(age=50, heart_rate=120)))
+    assert (plain.signal != asked.signal).any()
+    assert (plain.patient.age, asked.patient.age, asked.patient.sex) == (None, 50, None)
+    twin = copy_store(store, tmp_path / "twin", model=tmp_path / "model", options=few)
+    again = generator.sample_each(
+        [Job(3, twin.record(3).statements, measure_facts(store.record(3)))], seed=0, options=few
+    )
+    np.testing.assert_allclose(twin.record(3).signal, next(again).signal, atol=5.1e-4)
+    assert twin.record(3).patient.sex == store.record(3).patient.sex
 
 
 def test_windows_are_whole_patches() -> None:

@@ -17,7 +17,7 @@ from ecgforge.evaluation.beats import (
     beat_panels,
     summarise_beats,
 )
-from ecgforge.generate import Generator, SamplingOptions
+from ecgforge.generate import Generator, Job, SamplingOptions
 from ecgforge.labels import LabelVocabulary, format_statements, parse_statements, statement
 from ecgforge.r_peaks import SHORTEST_S, SLOWEST_RATE
 from ecgforge.record import EcgRecord
@@ -96,7 +96,7 @@ def interpolate(
     first, second = _statement_set(a), _statement_set(b)
     mixed = [mix_statements(first, second, alpha=alpha) for alpha in grades]
     _require_mixable(generator.config.vocabulary, first, second, alphas=grades, mixed=mixed)
-    jobs = [(index, statements) for statements in mixed for index in range(n)]
+    jobs = [Job(index, statements) for statements in mixed for index in range(n)]
     made = list(generator.sample_each(jobs, seed=seed, options=options, progress=progress))
     records = tuple(tuple(made[start : start + n]) for start in range(0, len(made), n))
     return Interpolation(

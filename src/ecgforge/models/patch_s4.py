@@ -15,10 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ecgforge.errors import ConfigError
+from ecgforge.facts import FACTS, Fact
 from ecgforge.models.s4 import S4Convolution
-
-Fact = Literal["age", "sex", "heart_rate"]
-FACTS: tuple[Fact, ...] = ("age", "sex", "heart_rate")
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,7 @@ class PatchS4Config:
         leads: C, channels in and out.
         length: L, samples per record the S4 kernels are made for; a multiple of `patch`.
         labels: K, statements of the condition.
-        facts: Numbers that follow the statements in the condition; NaN where unknown. Age in 100 years, sex 0 male
-            and 1 female, heart rate in 100 beats per minute.
+        facts: Numbers that follow the statements in the condition (see Facts.encode); NaN where unknown.
         patch: Samples per patch.
         features: H, width of the residual stream.
         layers: Blocks.

@@ -20,6 +20,7 @@ from ecgforge.serving.notes import note, notes_silenced
 from ecgforge.serving.progress import progress_bar
 
 if TYPE_CHECKING:
+    from ecgforge.generate import SamplerName
     from ecgforge.record import EcgRecord
     from ecgforge.training.loop import Status
 
@@ -30,6 +31,13 @@ class SamplerChoice(StrEnum):
     DPMPP = "dpmpp"
     DDIM = "ddim"
     DDPM = "ddpm"
+
+
+class SexChoice(StrEnum):
+    """The sexes PTB-XL records."""
+
+    MALE = "male"
+    FEMALE = "female"
 
 
 class OthersChoice(StrEnum):
@@ -44,6 +52,11 @@ class Cauchy(StrEnum):
 
     FULL = "full"
     HALF = "half"
+
+
+def name_of(sampler: SamplerChoice | None) -> "SamplerName | None":
+    """The sampler as SamplingOptions takes it."""
+    return None if sampler is None else sampler.value
 
 
 _LINE_SECONDS = 30  # between status lines where there is no terminal for a bar
@@ -70,9 +83,14 @@ def generate(
         Path | None,
         typer.Option(help="Model folder or `hf:owner/name`; by default the weights that come with ecgforge."),
     ] = None,
+    age: Annotated[float | None, typer.Option(min=0, max=120, help="Years; for models that know facts.")] = None,
+    sex: Annotated[SexChoice | None, typer.Option(help="For models that know facts.")] = None,
+    heart_rate: Annotated[
+        float | None, typer.Option(min=20, max=300, help="Beats per minute; for models that know facts.")
+    ] = None,
     sampler: Annotated[
-        SamplerChoice, typer.Option(help="ddpm is most lifelike; dpmpp and ddim are deterministic and faster.")
-    ] = SamplerChoice.DDPM,
+        SamplerChoice | None, typer.Option(help="By default what suits the model: see the page on samplers.")
+    ] = None,
     steps: Annotated[
         int | None,
         typer.Option(min=1, help="Network calls per record; default 50 for ddpm (the papers take 200), else 20."),
@@ -86,10 +104,10 @@ def generate(
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     others: Annotated[
         OthersChoice,
-        typer.Option(help="Statements not asked for are absent, or nothing is known of them (SSSD-ECG-nle only)."),
+        typer.Option(help="Statements not asked for are absent, or nothing is known of them (not with SSSD-ECG)."),
     ] = OthersChoice.ABSENT,
     guidance: Annotated[
-        float, typer.Option(min=0, help="Above 1: more typical of the statements, less varied (SSSD-ECG-nle only).")
+        float, typer.Option(min=0, help="Above 1: more typical of the statements, less varied (not with SSSD-ECG).")
     ] = 1.0,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a line of JSON for every record as it is written, and no notes.")
@@ -101,10 +119,12 @@ def generate(
 
     `ecgforge statements` lists the codes.
     """
+    from ecgforge.facts import Facts
     from ecgforge.generate import SamplingOptions, sample_in_processes
 
+    facts = Facts(age=age, sex=sex, heart_rate=heart_rate)
     options = SamplingOptions(
-        sampler=sampler.value, steps=steps, batch_size=batch_size, others=others.value, guidance=guidance
+        sampler=name_of(sampler), steps=steps, batch_size=batch_size, others=others.value, guidance=guidance
     )
     _require_writable(out)
     started = time.monotonic()
@@ -113,6 +133,7 @@ def generate(
             statements,
             n=n,
             seed=seed,
+            facts=facts,
             options=options,
             model=model,
             device=device,
@@ -317,7 +338,7 @@ def copy(
         Path | None, typer.Option(help="Also write the twin in PTB-XL's folder layout, for any PTB-XL loader.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same twin.")] = 0,
-    sampler: Annotated[SamplerChoice, typer.Option(help="As in `ecgforge generate`.")] = SamplerChoice.DDPM,
+    sampler: Annotated[SamplerChoice | None, typer.Option(help="As in `ecgforge generate`.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Network calls per record.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Records at once: speed and memory, not the result.")] = 8,
     processes: Annotated[int, typer.Option(min=1, help="Worker processes of one thread each.")] = 1,
@@ -333,7 +354,7 @@ def copy(
     from ecgforge.generate import SamplingOptions
     from ecgforge.twin import copy_store, write_layout
 
-    options = SamplingOptions(sampler=sampler.value, steps=steps, batch_size=batch_size)
+    options = SamplingOptions(sampler=name_of(sampler), steps=steps, batch_size=batch_size)
     chosen = None if folds is None else whole_numbers(folds)
     started = time.monotonic()
     with progress_bar("Copying") as progress:

@@ -122,7 +122,7 @@ def make_app(
         responses={"4XX": {"model": Problem}, 422: {"model": Problem}},
     )
     _add_facts(app, generator, limits)
-    _add_jobs(app, queue, limits)
+    _add_jobs(app, generator, queue, limits)
     _add_files(app, queue)
     _add_page(app)
     _add_problems(app)
@@ -177,16 +177,16 @@ def _describe(generator: Generator) -> ModelAnswer:
         rate_hz=config.rate,
         seconds=generator.length / config.rate,
         samplers={} if config.schedule is None else {str(name): steps for name, steps in DEFAULT_STEPS.items()},
-        facts=(),
+        facts=generator.facts,
     )
 
 
-def _add_jobs(app: FastAPI, queue: JobQueue, limits: Limits) -> None:
+def _add_jobs(app: FastAPI, generator: Generator, queue: JobQueue, limits: Limits) -> None:
     @app.post("/jobs", status_code=202)
     def start_job(request: JobRequest, response: Response) -> JobAnswer:
         """Ask for synthetic ECGs. The answer names the job; ask for its state until it has ended."""
         options = SamplingOptions(sampler=request.sampler, steps=request.steps)
-        _require_within(limits, records=_size_of(request), steps=request.steps or DEFAULT_STEPS[request.sampler])
+        _require_within(limits, records=_size_of(request), steps=generator.count_calls(options))
         status = queue.submit(Order(jobs=request.jobs(), seed=request.seed, options=options))
         response.headers["Location"] = f"/jobs/{status.job_id}"
         return JobAnswer.of(status)

@@ -10,7 +10,7 @@ import typer
 from ecgforge.errors import ConfigError, DataError
 from ecgforge.serving.data_commands import parse_folds
 from ecgforge.serving.evaluate_command import whole_numbers
-from ecgforge.serving.model_commands import SamplerChoice
+from ecgforge.serving.model_commands import SamplerChoice, name_of
 from ecgforge.serving.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def interpolate(
     model: Annotated[
         Path | None, typer.Option(help="Model folder; by default the weights that come with ecgforge.")
     ] = None,
-    sampler: Annotated[SamplerChoice, typer.Option(help="As for `ecgforge generate`.")] = SamplerChoice.DDPM,
+    sampler: Annotated[SamplerChoice | None, typer.Option(help="As for `ecgforge generate`.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="As for `ecgforge generate`.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
 ) -> None:
@@ -143,7 +143,7 @@ def interpolate(
 
     _require_picture(out)
     panels = parse_leads(lead)
-    options = SamplingOptions(sampler=sampler.value, steps=steps)
+    options = SamplingOptions(sampler=name_of(sampler), steps=steps)
     generator = Generator.load(model, device=device)
     with progress_bar("Sampling") as progress:
         result = interpolation.interpolate(generator, a, b, n=n, seed=seed, options=options, progress=progress)
@@ -166,7 +166,7 @@ ClassifierSettings = Annotated[
     list[str] | None,
     typer.Option("--classifier-set", help="A setting of the classifiers, e.g. `batch_size=64`; repeat."),
 ]
-Sampler = Annotated[SamplerChoice, typer.Option("--sampler", help="As for `ecgforge generate`.")]
+Sampler = Annotated[SamplerChoice | None, typer.Option("--sampler", help="As for `ecgforge generate`.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="As for `ecgforge generate`.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Records sampled at once: speed and memory.")]
 Processes = Annotated[int, typer.Option("--processes", min=1, help="Sampling processes of one thread each.")]
@@ -196,7 +196,7 @@ def augment(
     classifier: ClassifierPreset = _DEFAULT_CLASSIFIER,
     classifier_set: ClassifierSettings = None,
     test_folds: TestFolds = "9",
-    sampler: Sampler = SamplerChoice.DDPM,
+    sampler: Sampler = None,
     steps: Steps = None,
     batch_size: BatchSize = 8,
     processes: Processes = 1,
@@ -223,7 +223,7 @@ def augment(
         real,
         out,
         protocol=_protocol(classifier, classifier_set, test_folds=test_folds, seeds=seeds),
-        options=SamplingOptions(sampler=sampler.value, steps=steps, batch_size=batch_size),
+        options=SamplingOptions(sampler=name_of(sampler), steps=steps, batch_size=batch_size),
         processes=processes,
         device=device,
     )
@@ -251,7 +251,7 @@ def convergence(
     classifier: ClassifierPreset = _DEFAULT_CLASSIFIER,
     classifier_set: ClassifierSettings = None,
     test_folds: TestFolds = "9",
-    sampler: Sampler = SamplerChoice.DDPM,
+    sampler: Sampler = None,
     steps: Steps = None,
     batch_size: BatchSize = 8,
     processes: Processes = 1,
@@ -280,7 +280,7 @@ def convergence(
         real,
         out,
         protocol=_protocol(classifier, classifier_set, test_folds=test_folds, seeds=seeds),
-        options=SamplingOptions(sampler=sampler.value, steps=steps, batch_size=batch_size),
+        options=SamplingOptions(sampler=name_of(sampler), steps=steps, batch_size=batch_size),
         processes=processes,
         device=device,
     )

@@ -12,8 +12,8 @@ from torch import Tensor
 from ecgforge.checkpoints.native import ModelConfig
 from ecgforge.data.store import EcgStore
 from ecgforge.diffusion.flow import flow_loss
-from ecgforge.models.patch_s4 import Fact
-from ecgforge.r_peaks import find_r_peaks
+from ecgforge.facts import Fact
+from ecgforge.r_peaks import measure_facts
 from ecgforge.training.diffusion import DenoisingLearner, hide_statements
 from ecgforge.training.learner import describe_model, refuse_extra
 from ecgforge.training.records import TrainingData, cut_window, example_stream, examples_of, picks_of, select_data
@@ -83,46 +83,14 @@ def lead_scales(data: TrainingData) -> Float[np.ndarray, "C 1"]:
 
 
 def gather_facts(data: TrainingData, wanted: Sequence[Fact]) -> Float[np.ndarray, "N F"]:
-    """Facts of all records in the network's units (see PatchS4Config.facts); NaN where unknown.
+    """Facts of all records as the network is told (see Facts.encode); NaN where unknown.
 
     The heart rate is measured from the records themselves, which takes some ms each.
     """
-    columns = {"age": _ages, "sex": _sexes, "heart_rate": _heart_rates}
-    return np.stack([columns[fact](data) for fact in wanted], axis=1).astype(np.float32)
-
-
-def _column(data: TrainingData, name: str) -> list[object]:
-    stores = [store.index[name].tolist() for store in data.stores]
-    return [stores[number][row] for number, row in zip(data.which.tolist(), data.rows.tolist(), strict=True)]
-
-
-def _ages(data: TrainingData) -> Float[np.ndarray, "N"]:
-    """In 100 years; PTB-XL's 300 ("90 or older") counts as 90."""
-    ages = np.array([_number(value) for value in _column(data, "age")])
-    return np.where(ages > 89, 90, ages) / 100
-
-
-def _number(value: object) -> float:
-    try:
-        return float(str(value))
-    except ValueError:
-        return float("nan")
-
-
-def _sexes(data: TrainingData) -> Float[np.ndarray, "N"]:
-    code = {"male": 0.0, "female": 1.0}
-    return np.array([code.get(str(value), np.nan) for value in _column(data, "sex")])
-
-
-def _heart_rates(data: TrainingData) -> Float[np.ndarray, "N"]:
-    """In 100 beats per minute, from the median RR interval; NaN with fewer than three beats."""
-    rates = np.full(len(data), np.nan)
-    for place, (number, row) in enumerate(zip(data.which.tolist(), data.rows.tolist(), strict=True)):
-        record = data.stores[number].record(row)
-        peaks = find_r_peaks(record)
-        if len(peaks) > 2:
-            rates[place] = 0.6 * record.rate / float(np.median(np.diff(peaks)))
-    return rates
+    records = (
+        data.stores[store].record(row) for store, row in zip(data.which.tolist(), data.rows.tolist(), strict=True)
+    )
+    return np.stack([measure_facts(record).encode(wanted) for record in records])
 
 
 class FlowLearner(DenoisingLearner):

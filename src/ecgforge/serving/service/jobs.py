@@ -156,7 +156,7 @@ class JobQueue:
                     "done, or cancel one"
                 )
             job_id = secrets.token_hex(8)
-            status = JobStatus(job_id, "queued", tuple(statements for _, statements in order.jobs))
+            status = JobStatus(job_id, "queued", tuple(job.statements for job in order.jobs))
             self._entries[job_id] = _Entry(order, status)
             self._waiting.append(job_id)
             self._changed.notify_all()

@@ -30,7 +30,7 @@ class _Message(BaseModel):
 
 class _Sampling(_Message):
     seed: Seed = Field(0, description="The same seed gives the same records.")
-    sampler: SamplerName = Field("ddpm", description="ddpm is most lifelike; ddim and dpmpp are faster.")
+    sampler: SamplerName | None = Field(None, description="By default the one that suits the model.")
     steps: int | None = Field(None, ge=1, le=1000, description="Network calls per record; by default the sampler's.")
 
 
@@ -50,7 +50,7 @@ class SampleRequest(_Sampling):
             LabelError: a statement does not exist.
         """
         wanted = _statement_set(self.statements)
-        return tuple((index, wanted) for index in range(self.n))
+        return tuple(Job(index, wanted) for index in range(self.n))
 
 
 class InterpolationRequest(_Sampling):
@@ -69,7 +69,7 @@ class InterpolationRequest(_Sampling):
             LabelError: a statement does not exist.
         """
         a, b = _statement_set(self.a), _statement_set(self.b)
-        return tuple((self.index, mix_statements(a, b, alpha=grade)) for grade in self.grades)
+        return tuple(Job(self.index, mix_statements(a, b, alpha=grade)) for grade in self.grades)
 
 
 JobRequest = Annotated[SampleRequest | InterpolationRequest, Field(discriminator="kind")]
