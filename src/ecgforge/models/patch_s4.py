@@ -63,9 +63,9 @@ class PatchS4Config:
             raise ConfigError("expected network sizes of 1 or more")
         if self.length % self.patch:
             raise ConfigError(f"expected length a multiple of patch = {self.patch}, got {self.length}")
-        if self.attention_every < 0 or (self.attention_every and self.features % self.head):
+        if self.attention_every < 0 or (self.attention_every and (self.features % self.head or self.head % 2)):
             raise ConfigError(
-                f"expected attention_every of 0 or more and features a multiple of head = {self.head}, "
+                f"expected attention_every of 0 or more and features a multiple of an even head = {self.head}, "
                 f"got {self.attention_every} and {self.features}"
             )
 
@@ -73,6 +73,9 @@ class PatchS4Config:
     def columns(self) -> int:
         """Width of the condition: statements and facts."""
         return self.labels + len(self.facts)
+
+
+_LONGEST = 256.0  # patches: the slowest pair turns by 1 within about a record
 
 
 class ConditionEmbedding(nn.Module):
@@ -117,8 +120,24 @@ def modulate(x: Float[Tensor, "B L H"], shift: Float[Tensor, "B 1 H"], scale: Fl
     return torch.addcmul(shift, nn.functional.layer_norm(x, x.shape[-1:]), 1 + scale)
 
 
+def rotate(x: Float[Tensor, "B L P H D"]) -> Float[Tensor, "B L P H D"]:
+    """Turn each pair of a head's features by an angle that grows with the patch's number.
+
+    The product of a query and a key then depends on how many patches lie between them: what attention needs to see
+    a beat's distance to the one before.
+
+    Source: rotary position embedding, arXiv 2104.09864, equation (34); the wavelengths span a record of 250 patches.
+    """
+    half = x.shape[-1] // 2
+    speed = _LONGEST ** -(torch.arange(half, device=x.device, dtype=x.dtype) / half)
+    angle = torch.arange(x.shape[1], device=x.device, dtype=x.dtype)[:, None, None, None] * speed
+    cos, sin = angle.cos(), angle.sin()
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+
+
 class Attention(nn.Module):
-    """Multi-head attention over all patches; positions are known from the S4 convolutions before it.
+    """Multi-head attention over all patches, by content and distance.
 
     Source: arXiv 1706.03762, section 3.2.
     """
@@ -131,8 +150,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Float[Tensor, "B L H"]) -> Float[Tensor, "B L H"]:
         """What each patch gathers from all."""
-        query, key, value = self.input(x).unflatten(2, (3, -1, self.head)).permute(2, 0, 3, 1, 4)
-        gathered = nn.functional.scaled_dot_product_attention(query, key, value)
+        projected = self.input(x).unflatten(2, (3, -1, self.head))
+        query, key = rotate(projected[:, :, :2]).transpose(1, 3).unbind(2)
+        gathered = nn.functional.scaled_dot_product_attention(query, key, projected[:, :, 2].transpose(1, 2))
         return self.output(gathered.transpose(1, 2).flatten(2))
 
 

@@ -1,0 +1,46 @@
+"""Attention of PatchS4: what it depends on."""
+
+import pytest
+import torch
+
+from ecgforge.errors import ConfigError
+from ecgforge.models.patch_s4 import Attention, PatchS4Config, rotate
+
+
+def test_a_product_of_rotated_features_depends_on_their_distance_only() -> None:
+    torch.manual_seed(0)
+    pair = torch.randn(1, 1, 2, 1, 32, dtype=torch.float64).expand(1, 250, 2, 1, 32)
+    query, key = rotate(pair)[0, :, :, 0].unbind(1)
+    products = query @ key.T
+    for distance in (0, 1, 40, 200):
+        along = torch.diagonal(products, distance)
+        torch.testing.assert_close(along, along[:1].expand_as(along))
+    torch.testing.assert_close(products[0, 0], pair[0, 0, 0, 0] @ pair[0, 0, 1, 0])
+    assert products[0].std() > 0.1
+
+
+def test_rotation_keeps_lengths_and_does_nothing_to_the_first_patch() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 30, 2, 3, 8, dtype=torch.float64)
+    turned = rotate(x)
+    torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
+    torch.testing.assert_close(turned[:, 0], x[:, 0])
+
+
+def test_attention_equals_the_textbook_formula() -> None:
+    torch.manual_seed(0)
+    attention = Attention(16, head=8).double()
+    x = torch.randn(2, 12, 16, dtype=torch.float64)
+    parts = attention.input(x).unflatten(2, (3, 2, 8))
+    turned = rotate(parts)
+    heads = []
+    for head in range(2):
+        scores = torch.einsum("bld,bmd->blm", turned[:, :, 0, head], turned[:, :, 1, head]) / 8**0.5
+        heads.append(scores.softmax(dim=2) @ parts[:, :, 2, head])
+    torch.testing.assert_close(attention(x), attention.output(torch.cat(heads, dim=2)))
+
+
+@pytest.mark.parametrize("sizes", [{"features": 24, "head": 16}, {"features": 21, "head": 7}])
+def test_heads_must_fit(sizes: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="multiple of an even head"):
+        PatchS4Config(attention_every=2, **sizes)
