@@ -8,11 +8,13 @@ import torch
 from tiny_run import TINY_NETWORK
 
 from ecgforge import config as configuration
-from ecgforge.checkpoints.native import ModelConfig, load_config, load_model, save_model
+from ecgforge.checkpoints.native import ModelConfig, halve_weights, load_config, load_model, save_model
+from ecgforge.diffusion.flow import FlowSchedule
 from ecgforge.diffusion.schedule import LinearSchedule
 from ecgforge.errors import CheckpointError, ConfigError
 from ecgforge.labels import vocabulary
 from ecgforge.leads import MODEL_LEADS
+from ecgforge.models.patch_s4 import PatchS4, PatchS4Config
 from ecgforge.models.sssd import SssdEcg
 
 
@@ -39,6 +41,26 @@ def test_a_model_comes_back_bit_by_bit(saved: tuple[ModelConfig, SssdEcg, Path])
     assert model.config.vocabulary == vocabulary("all")
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in model.network.state_dict().items())
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_halved_weights_give_nearly_the_same_network(tmp_path: Path, saved: tuple[ModelConfig, SssdEcg, Path]) -> None:
+    described, _, _ = saved
+    network_config = PatchS4Config(length=200, features=64, layers=2, attention_every=2)
+    torch.manual_seed(0)
+    network = PatchS4(network_config)
+    for parameter in network.parameters():  # the gates start at zero and would hide the rest
+        torch.nn.init.normal_(parameter, std=0.1)
+    config = replace(described, network=network_config, schedule=FlowSchedule())
+    halves = halve_weights(network.state_dict())
+    save_model(config, halves, tmp_path / "half")
+    model = load_model(tmp_path / "half")
+    assert halves["blocks.0.mix.weight"].dtype == torch.float16
+    assert halves["blocks.0.time.kernel.C"].dtype == halves["blocks.0.mix.bias"].dtype == torch.float32
+    assert {value.dtype for value in model.network.state_dict().values()} == {torch.float32}
+    x, level, condition = torch.randn(2, 8, 200), torch.zeros(2), torch.rand(2, 74)
+    with torch.no_grad():
+        ours, theirs = model.network(x, level, condition), network(x, level, condition)
+    assert 0 < (ours - theirs).norm() / theirs.norm() < 2e-3
 
 
 def test_loading_leaves_the_callers_random_state_alone(saved: tuple[ModelConfig, SssdEcg, Path]) -> None:

@@ -27,6 +27,8 @@ FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 
+_WORTH_HALVING = 4096  # numbers
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -93,6 +95,20 @@ def save_model(config: ModelConfig, weights: Mapping[str, Tensor], folder: Path)
     unfinished.replace(folder / WEIGHTS_FILE)
     configuration.write_json(settings, folder / CONFIG_FILE)
     return configuration.from_dict(ModelConfig, settings)
+
+
+def halve_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Large matrices in half precision, the rest as it is: half the size, for shipping; load_model widens them again.
+
+    S4 kernels stay whole, as their parameters pass through exponentials, and so does anything below 4,096 numbers,
+    where there is nothing to save.
+    """
+
+    def halved(name: str, value: Tensor) -> Tensor:
+        keep = ".kernel." in name or value.numel() < _WORTH_HALVING or value.dtype != torch.float32
+        return value if keep else value.half()
+
+    return {name: halved(name, value) for name, value in weights.items()}
 
 
 def load_config(folder: Path) -> ModelConfig:
