@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,7 @@ from ecgforge.diffusion.denoiser import Denoiser, eps_denoiser
 from ecgforge.diffusion.flow import FlowSchedule, flow_denoiser
 from ecgforge.diffusion.guidance import guide
 from ecgforge.diffusion.schedule import NoiseLevel, Spacing
+from ecgforge.diffusion.windows import windowed
 from ecgforge.errors import CheckpointError, ConfigError, LabelError
 from ecgforge.facts import Facts
 from ecgforge.labels import parse_statements, statement
@@ -33,15 +35,21 @@ from ecgforge.models.wavegan import WaveGanConfig
 from ecgforge.record import EcgRecord, Patient, Provenance
 from ecgforge.rng import record_stream
 
-SamplerName = Literal["ddpm", "ddim", "dpmpp"]
+SamplerName = Literal["ddpm", "ddim", "dpmpp", "dpmpp-sde", "unipc"]
 Others = Literal["absent", "unknown"]
 Statements = str | Mapping[str, float]
 Progress = Callable[[int, int], None]
 
 # Ancestral sampling mends what a small network gets wrong at high noise and wants its steps spread evenly in time;
 # the solvers of the deterministic flow are exact in few steps but keep such errors (docs/log.md, "Which sampler").
-DEFAULT_STEPS: dict[SamplerName, int] = {"ddpm": 50, "ddim": 20, "dpmpp": 20}
-SPACING: dict[SamplerName, Spacing] = {"ddpm": "time", "ddim": "log-snr", "dpmpp": "log-snr"}
+DEFAULT_STEPS: dict[SamplerName, int] = {"ddpm": 50, "ddim": 20, "dpmpp": 20, "dpmpp-sde": 20, "unipc": 20}
+SPACING: dict[SamplerName, Spacing] = {
+    "ddpm": "time",
+    "ddim": "log-snr",
+    "dpmpp": "log-snr",
+    "dpmpp-sde": "log-snr",
+    "unipc": "log-snr",
+}
 DEFAULT_MODEL = SHIPPED["default"].folder
 
 
@@ -72,6 +80,9 @@ class SamplingOptions:
         others: What holds of the statements that were not asked for: they are absent, or nothing is known of them.
             Only models trained with hidden statements (PatchS4, SSSD-ECG-nle) know the difference.
         guidance: Weight of classifier-free guidance, 1 for none; for the same models.
+        guidance_interval: Smallest and largest noise over signal where guidance acts; None for everywhere.
+        duration: Seconds of a record; None for what the model was trained on. Longer ones are made of overlapping
+            windows that are blended at every noise level (see diffusion.windows); only diffusion models make them.
     """
 
     sampler: SamplerName | None = None
@@ -79,6 +90,8 @@ class SamplingOptions:
     batch_size: int = 8
     others: Others = "absent"
     guidance: float = 1.0
+    guidance_interval: tuple[float, float] | None = None
+    duration: float | None = None
 
     def __post_init__(self) -> None:
         if self.sampler is not None and self.sampler not in SAMPLERS:  # a caller without a type checker
@@ -89,6 +102,10 @@ class SamplingOptions:
             raise ConfigError(f"expected 1 or more sampling steps, or None for the sampler's own, got {self.steps}")
         if self.guidance < 0:
             raise ConfigError(f"expected a guidance weight of 0 or more, got {self.guidance}")
+        if self.guidance_interval is not None and not 0 <= self.guidance_interval[0] < self.guidance_interval[1]:
+            raise ConfigError(
+                f"expected a guidance interval of noise over signal, 0 <= low < high, got {self.guidance_interval}"
+            )
 
     @property
     def wants_unknown(self) -> bool:
@@ -120,10 +137,6 @@ def _share_of(progress: Progress | None, calls: int, *, start: int, size: int) -
 
 
 _GENERATING = (SssdConfig, PatchS4Config, WaveGanConfig, Pulse2PulseConfig)
-
-
-def _knows_unknown(network: NetworkConfig) -> bool:
-    return isinstance(network, PatchS4Config) or (isinstance(network, SssdConfig) and network.statements != "sum")
 
 
 def _sampling_noise(network: NetworkConfig) -> str:
@@ -233,15 +246,22 @@ class Generator:
         Raises:
             LabelError, ConfigError: as `sample`.
         """
-        self._levels(options)
-        if options.wants_unknown and not _knows_unknown(self.config.network):
+        self.levels(options)
+        self._samples(options)
+        if options.wants_unknown and not self.knows_unknown:
             raise ConfigError(
                 f"expected a model with statement tables for unknown statements and guidance, {self.config.name} has "
                 "none; train one with `ecgforge train sssd-ecg-nle`, or leave --others and --guidance out"
             )
-        return [self._condition(job, others=options.others) for job in jobs]
+        return [self.condition(job, others=options.others) for job in jobs]
 
-    def _condition(self, job: Job, *, others: Others) -> Float[np.ndarray, "K"]:
+    def condition(self, job: Job, *, others: Others) -> Float[np.ndarray, "K"]:
+        """What the network is told of a job: statements, then facts.
+
+        Raises:
+            LabelError: a statement does not exist or this model does not know it.
+            ConfigError: the model cannot be asked for a fact.
+        """
         strange = [fact for fact in job.facts.known if fact not in self.facts]
         if strange:
             knows = f"this model knows {', '.join(self.facts)}" if self.facts else "this model knows statements only"
@@ -255,11 +275,15 @@ class Generator:
         Raises:
             ConfigError: this model cannot make that many steps.
         """
-        return max(1, len(self._levels(options)))
+        return max(1, len(self.levels(options)))
 
-    def _levels(self, options: SamplingOptions) -> tuple[NoiseLevel, ...]:
-        """Noise levels to visit; none for a network that makes a record in one call."""
-        schedule, sampler = self.config.schedule, self._sampler(options)
+    def levels(self, options: SamplingOptions) -> tuple[NoiseLevel, ...]:
+        """Noise levels to visit; none for a network that makes a record in one call.
+
+        Raises:
+            ConfigError: this model cannot make that many steps.
+        """
+        schedule, sampler = self.config.schedule, self.sampler_of(options)
         if schedule is None:
             if options.steps is not None:
                 raise ConfigError(f"expected no number of steps: {self.config.name} makes a record in one call")
@@ -270,7 +294,8 @@ class Generator:
         steps = own if options.steps is None else options.steps
         return schedule.levels(steps, spacing=SPACING[sampler])
 
-    def _sampler(self, options: SamplingOptions) -> SamplerName:
+    def sampler_of(self, options: SamplingOptions) -> SamplerName:
+        """The sampler asked for, or the one that suits this model."""
         return options.sampler or ("dpmpp" if isinstance(self.config.schedule, FlowSchedule) else "ddpm")
 
     @torch.no_grad()
@@ -290,6 +315,37 @@ class Generator:
         else:
             records = self._denoise(streams, given, options=options, progress=progress)
         return records.cpu().numpy()
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The network itself, in evaluation mode."""
+        return self._network
+
+    @property
+    def knows_unknown(self) -> bool:
+        """Whether a statement can be left open, neither present nor absent."""
+        network = self.config.network
+        return isinstance(network, PatchS4Config) or (isinstance(network, SssdConfig) and network.statements != "sum")
+
+    @property
+    def units_mv(self) -> Float[Tensor, "C 1"]:
+        """What one unit of the network's signals is in each lead, mV."""
+        scales = self.config.scales_mv or (1.0,) * len(self.config.leads)
+        return torch.tensor(scales, device=self.device)[:, None]
+
+    def _samples(self, options: SamplingOptions) -> int:
+        """Samples of a record."""
+        if options.duration is None:
+            return self.length
+        samples = round(options.duration * self.config.rate)
+        grid = self.config.network.patch if isinstance(self.config.network, PatchS4Config) else 1
+        if self.config.schedule is None or samples < self.length or samples % grid:
+            step = f" in steps of {grid / self.config.rate:g} s" if grid > 1 else ""
+            raise ConfigError(
+                f"expected a duration of {self.length / self.config.rate:g} s or more{step} and a diffusion model, got "
+                f"{options.duration:g} s and {self.config.name}"
+            )
+        return samples
 
     def _draw(self, one: Callable[[np.random.Generator], np.ndarray], streams: Sequence[np.random.Generator]) -> Tensor:
         return torch.from_numpy(np.stack([one(stream) for stream in streams])).to(self.device)
@@ -313,31 +369,45 @@ class Generator:
         options: SamplingOptions,
         progress: Progress | None,
     ) -> Float[Tensor, "B C L"]:
-        shape = (len(self.config.leads), self.length)
+        shape = (len(self.config.leads), self._samples(options))
 
         def noise() -> Tensor:
             return self._draw(lambda stream: stream.standard_normal(shape, dtype=np.float32), streams)
 
-        as_denoiser = flow_denoiser if isinstance(self.config.schedule, FlowSchedule) else eps_denoiser
-        denoise: Denoiser = as_denoiser(self._call_network, condition)
-        if options.guidance != 1:
-            nothing = as_denoiser(self._call_network, torch.full_like(condition, torch.nan))
-            denoise = guide(denoise, nothing, weight=options.guidance)
-        levels = self._levels(options)
+        denoise, sampler = self.denoiser(condition, options=options), SAMPLERS[self.sampler_of(options)]
         with torch.nn.utils.parametrize.cached():  # weight norm is worked out once per batch, not per call
-            records = SAMPLERS[self._sampler(options)](denoise, noise(), levels, noise=noise, progress=progress)
-        if self.config.scales_mv:
-            records = records * torch.tensor(self.config.scales_mv, device=self.device)[:, None]
-        return records
+            records = sampler(denoise, noise(), self.levels(options), noise=noise, progress=progress)
+        return records * self.units_mv
 
-    def _call_network(self, x: Tensor, level: Tensor, condition: Tensor) -> Tensor:
+    def denoiser(
+        self, condition: Float[Tensor, "B K"], *, options: SamplingOptions, differentiable: bool = False
+    ) -> Denoiser:
+        """The denoiser of a diffusion model for given conditions, guided as the options say.
+
+        Takes records of the model's length or longer, in units of `units_mv`.
+
+        Args:
+            condition: See `condition`.
+            options: Of guidance.
+            differentiable: Whether gradients by x are wanted; on a CPU some networks are then slower.
+        """
+        as_denoiser = flow_denoiser if isinstance(self.config.schedule, FlowSchedule) else eps_denoiser
+        call = partial(self._call_network, fold=not differentiable)
+        denoise: Denoiser = as_denoiser(call, condition)
+        if options.guidance != 1:
+            nothing = as_denoiser(call, torch.full_like(condition, torch.nan))
+            denoise = guide(denoise, nothing, weight=options.guidance, interval=options.guidance_interval)
+        windows = windowed(denoise, length=self.length, overlap=self.length // 2)
+        return lambda x, level: (denoise if x.shape[2] == self.length else windows)(x, level)
+
+    def _call_network(self, x: Tensor, level: Tensor, condition: Tensor, *, fold: bool = True) -> Tensor:
         """The network; on a CPU folded where that is possible, and record by record.
 
         There a record alone stays in the cache, and its rounding does not depend on its company.
         """
         if self.device.type != "cpu":
             return self._network(x, level, condition)
-        if isinstance(self._network, SssdEcg):
+        if fold and isinstance(self._network, SssdEcg):
             if self._folded is None:
                 self._folded = FoldedSssd(self._network)
             return self._folded(x, level, condition)

@@ -15,14 +15,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.signal import resample_poly
 
 from ecgforge.data.building import require_free
 from ecgforge.data.manifest import BuildSummary, Progress, Reading, ReportEntry
@@ -33,12 +31,12 @@ from ecgforge.formats.metadata import millivolts_per_unit
 from ecgforge.formats.wfdb import read_checked
 from ecgforge.labels import parse_statements
 from ecgforge.leads import STANDARD_LEADS, canonical_lead
+from ecgforge.rates import resample
 from ecgforge.record import EcgRecord, Patient, Provenance
 from ecgforge.snomed import STATEMENT_BY_SNOMED
 
 FOLDS = 10
 
-_LARGEST_DENOMINATOR = 1000
 _MARGIN_S = 1.0  # read beyond the crop, so that the filter's edge is outside it
 _SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}
 _UNKNOWN = ("", "nan", "unknown", "n/a", "none")
@@ -204,7 +202,7 @@ def _read_signal(
     """A record's signal in the store's form (mV), and its header comments."""
     header, signals = read_checked(header_path, seconds=form.seconds + _MARGIN_S)
     rows = _by_lead(signals, header.sig_name, header.units, header_path, entries)
-    signal = _resampled(_twelve_leads(rows, entries), header.fs, form)
+    signal = resample(_twelve_leads(rows, entries), rate=header.fs, wanted=form.rate)
     return _of_length(signal, form, entries), _comments(header.comments)
 
 
@@ -249,16 +247,6 @@ def _twelve_leads(
         share_i, share_ii = _SHARES_OF_I_AND_II[lead]
         complete[lead] = share_i * rows["I"] + share_ii * rows["II"]
     return np.stack([complete[lead] for lead in STANDARD_LEADS])
-
-
-def _resampled(signal: Float[np.ndarray, "C L"], rate: float, form: _Form) -> Float[np.ndarray, "C L2"]:
-    if rate == form.rate:
-        return signal
-    ratio = Fraction(form.rate / rate).limit_denominator(_LARGEST_DENOMINATOR)
-    if ratio == 0:
-        raise DataError(f"expected a rate at most {_LARGEST_DENOMINATOR} times the store's, got {rate:g} Hz")
-    # A line through both ends is taken off first, so that an offset rings at neither end.
-    return np.asarray(resample_poly(signal, ratio.numerator, ratio.denominator, axis=1, padtype="line"))
 
 
 def _of_length(

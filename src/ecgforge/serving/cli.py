@@ -14,7 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from ecgforge.errors import EcgforgeError
-from ecgforge.serving import data_commands, info_commands, model_commands, study_commands, turing_commands
+from ecgforge.serving import (
+    data_commands,
+    info_commands,
+    model_commands,
+    restore_commands,
+    study_commands,
+    turing_commands,
+)
 from ecgforge.serving.convert_command import convert
 from ecgforge.serving.evaluate_command import evaluate
 from ecgforge.serving.notes import silence_notes
@@ -35,6 +42,9 @@ app.command("generate")(model_commands.generate)
 app.command("train")(model_commands.train)
 app.command("presets")(model_commands.presets)
 app.command("copy")(model_commands.copy)
+app.command("complete")(restore_commands.complete)
+app.command("inpaint")(restore_commands.inpaint)
+app.command("vary")(restore_commands.vary)
 app.command("evaluate")(evaluate)
 app.command("beats")(study_commands.beats)
 app.command("interpolate")(study_commands.interpolate)

@@ -29,6 +29,8 @@ class SamplerChoice(StrEnum):
     """The names of diffusion.SAMPLERS."""
 
     DPMPP = "dpmpp"
+    DPMPP_SDE = "dpmpp-sde"
+    UNIPC = "unipc"
     DDIM = "ddim"
     DDPM = "ddpm"
 
@@ -109,6 +111,15 @@ def generate(
     guidance: Annotated[
         float, typer.Option(min=0, help="Above 1: more typical of the statements, less varied (not with SSSD-ECG).")
     ] = 1.0,
+    guidance_interval: Annotated[
+        str | None, typer.Option(help="Noise over signal where guidance acts, e.g. `0.3:5`; by default everywhere.")
+    ] = None,
+    duration: Annotated[
+        float | None, typer.Option(min=0, help="Seconds of a record, if longer than the model's 10.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=1, help="Sampling rate to write, Hz; above the model's it adds no detail.")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a line of JSON for every record as it is written, and no notes.")
     ] = False,
@@ -121,10 +132,17 @@ def generate(
     """
     from ecgforge.facts import Facts
     from ecgforge.generate import SamplingOptions, sample_in_processes
+    from ecgforge.rates import resample_record
 
     facts = Facts(age=age, sex=sex, heart_rate=heart_rate)
     options = SamplingOptions(
-        sampler=name_of(sampler), steps=steps, batch_size=batch_size, others=others.value, guidance=guidance
+        sampler=name_of(sampler),
+        steps=steps,
+        batch_size=batch_size,
+        others=others.value,
+        guidance=guidance,
+        guidance_interval=None if guidance_interval is None else _interval(guidance_interval),
+        duration=duration,
     )
     _require_writable(out)
     started = time.monotonic()
@@ -141,7 +159,8 @@ def generate(
             progress=progress,
         )
         written = []
-        for record in records:
+        for made in records:
+            record = made if rate is None else resample_record(made, rate)
             written.append(write_files(record, out, format=format.value, plot=plot))
             if as_json:
                 typer.echo(_json_line(record, written[-1]))
@@ -162,6 +181,14 @@ def write_files(record: "EcgRecord", folder: Path, *, format: str, plot: bool) -
         written.append(base.with_name(base.name + ".png"))
         save_ecg(record, written[-1])
     return written
+
+
+def _interval(text: str) -> tuple[float, float]:
+    low, _, high = text.partition(":")
+    try:
+        return float(low), float(high)
+    except ValueError:
+        raise ConfigError(f"expected an interval as low:high, such as 0.3:5, got {text!r}") from None
 
 
 def _json_line(record: "EcgRecord", files: list[Path]) -> str:

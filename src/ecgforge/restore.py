@@ -1,0 +1,302 @@
+"""What falls out of one denoiser: missing leads, gaps in time, and variants of an ECG that exists.
+
+All three sample from the model given samples that are known: exactly (`complete`, `inpaint`), or up to a noise that is
+then taken away again (`vary`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ecgforge.diffusion import SAMPLERS
+from ecgforge.diffusion.denoiser import Denoiser
+from ecgforge.diffusion.known import Known, condition_on
+from ecgforge.diffusion.schedule import NoiseLevel
+from ecgforge.errors import ConfigError, DataError
+from ecgforge.facts import Facts
+from ecgforge.generate import Generator, Job, SamplingOptions
+from ecgforge.labels import parse_statements
+from ecgforge.leads import STANDARD_LEADS, complete_twelve
+from ecgforge.models.s4 import kernels_kept
+from ecgforge.record import EcgRecord, Patient, Provenance
+from ecgforge.rng import record_stream
+
+Progress = Callable[[int, int], None]
+
+_VARYING_STEPS = 40  # levels to choose the start from; what is sampled are those below it
+
+
+def complete(
+    generator: Generator,
+    record: EcgRecord,
+    *,
+    statements: str | None = None,
+    n: int = 1,
+    seed: int = 0,
+    options: SamplingOptions = SamplingOptions(),
+    progress: Progress | None = None,
+) -> list[EcgRecord]:
+    """Twelve leads from those a record has; samples that are NaN are filled as well.
+
+    What is given stays as it is. What is made is drawn from the model given all of it, so that several completions of
+    one record show what its leads leave open.
+
+    Args:
+        generator: A diffusion model; its rate is the record's.
+        record: Any leads (at least one), as long as the model's records or longer.
+        statements: What holds of the record; None takes its own, and nothing known where it has none.
+        n: Completions.
+        seed: Completion i is drawn from stream i.
+        options: Steps, guidance; None as sampler takes unipc, which needs the fewest calls. A step costs about three
+            calls of the network.
+        progress: Called with (steps done, steps in all).
+
+    Returns:
+        12-lead records in standard order, mV, marked as synthetic.
+
+    Raises:
+        DataError: another rate, too short, nothing given or nothing missing.
+        ConfigError: the model is none of diffusion, or n is below 1.
+        LabelError: a statement does not exist, or the model does not know it; or the model must be told statements.
+    """
+    _require_fitting(generator, record)
+    given = np.full((len(STANDARD_LEADS), record.signal.shape[1]), np.nan, dtype=np.float32)
+    given[[STANDARD_LEADS.index(lead) for lead in record.leads]] = record.signal
+    there = np.isfinite(given)
+    if there.all() or not there.any():
+        raise DataError(
+            "expected a record with something given and something missing (a lead, or samples that are NaN)"
+        )
+    twelve_from_units = _twelve_from_units(generator)
+    known = Known(
+        torch.from_numpy(twelve_from_units).to(generator.device),
+        torch.from_numpy(np.nan_to_num(given)[None]).to(generator.device),
+        torch.from_numpy(there).to(generator.device),
+    )
+    shape = (len(generator.config.leads), given.shape[1])
+    options = replace(options, sampler=options.sampler or "unipc")
+
+    def one(denoise: Denoiser, noise: Callable[[], Tensor], tell: Progress) -> Tensor:
+        start = noise()
+        sampler = SAMPLERS[generator.sampler_of(options)]
+        return sampler(condition_on(denoise, known), start, generator.levels(options), noise=noise, progress=tell)
+
+    made = _draw(
+        generator, record, one, shape=shape, statements=statements, n=n, seed=seed, options=options, progress=progress
+    )
+    return [
+        _record(generator, record, np.where(there, given, signal), job, seed=seed, how="completed")
+        for job, signal in made
+    ]
+
+
+def inpaint(
+    generator: Generator,
+    record: EcgRecord,
+    *,
+    gaps: Sequence[tuple[float, float]],
+    statements: str | None = None,
+    n: int = 1,
+    seed: int = 0,
+    options: SamplingOptions = SamplingOptions(),
+    progress: Progress | None = None,
+) -> list[EcgRecord]:
+    """Replace stretches of time, in all leads, by what the model makes of the rest.
+
+    Args:
+        generator, record, statements, n, seed, options, progress: as complete.
+        gaps: Beginning and end of each stretch, seconds from the start of the record.
+
+    Raises:
+        DataError: a gap is empty or outside the record, and as complete.
+        ConfigError, LabelError: as complete.
+    """
+    signal = record.signal.copy()
+    for begin, end in gaps:
+        if not 0 <= begin < end <= record.duration:
+            raise DataError(f"expected gaps within the {record.duration:g} s of the record, got {begin:g} to {end:g} s")
+        signal[:, round(begin * record.rate) : round(end * record.rate)] = np.nan
+    return complete(
+        generator,
+        replace(record, signal=signal),
+        statements=statements,
+        n=n,
+        seed=seed,
+        options=options,
+        progress=progress,
+    )
+
+
+def vary(
+    generator: Generator,
+    record: EcgRecord,
+    *,
+    distance: float,
+    statements: str | None = None,
+    n: int = 1,
+    seed: int = 0,
+    options: SamplingOptions = SamplingOptions(),
+    progress: Progress | None = None,
+) -> list[EcgRecord]:
+    """Variants of a record: as much noise is added as makes them differ by about `distance`, and taken away again.
+
+    Small distances keep rhythm and shape and change details; from about 1 on little of the record is left. The
+    distance comes from the model's own estimate of what the noise hides, so it is met as well as the model is good.
+
+    Source: SDEdit, Meng et al. 2022 (arXiv 2108.01073), with the noise level found by the distance it leads to.
+
+    Args:
+        generator, statements, n, seed, options, progress: as complete; steps are 40 if not given.
+        record: All leads of the model, finite.
+        distance: Root mean square of the change, as a share of that of the record; above 0, at most sqrt(2), where
+            variant and record are strangers.
+
+    Raises:
+        DataError: another rate, too short, or samples that are not finite.
+        ConfigError: the distance is out of range, and as complete.
+        LabelError: as complete.
+    """
+    _require_fitting(generator, record)
+    if not 0 < distance <= 2**0.5:
+        raise ConfigError(f"expected a distance above 0 and at most 1.41, where nothing is left, got {distance:g}")
+    units = generator.units_mv.cpu().numpy()
+    clean_mv = record.in_leads(generator.config.leads)
+    if not np.isfinite(clean_mv).all():
+        raise DataError("expected a record without missing samples to vary; `ecgforge inpaint` fills them")
+    clean = torch.from_numpy((clean_mv / units)[None].astype(np.float32)).to(generator.device)
+    options = options if options.steps else replace(options, steps=_VARYING_STEPS)
+
+    def one(denoise: Denoiser, noise: Callable[[], Tensor], tell: Progress) -> Tensor:
+        start = noise()
+        levels = _levels_to(denoise, clean, start, generator.levels(options), distance, generator.units_mv)
+        sampler = SAMPLERS[generator.sampler_of(options)]
+        return sampler(denoise, _noisy(clean, start, levels[0]), levels, noise=noise, progress=tell)
+
+    made = _draw(
+        generator,
+        record,
+        one,
+        shape=clean.shape[1:],
+        statements=statements,
+        n=n,
+        seed=seed,
+        options=options,
+        progress=progress,
+    )
+    return [_record(generator, record, signal, job, seed=seed, how="varied") for job, signal in made]
+
+
+def _noisy(clean: Tensor, eps: Tensor, level: NoiseLevel) -> Tensor:
+    return level.alpha * clean + level.sigma * eps
+
+
+def _levels_to(
+    denoise: Denoiser, clean: Tensor, eps: Tensor, levels: Sequence[NoiseLevel], distance: float, units_mv: Tensor
+) -> Sequence[NoiseLevel]:
+    """The levels from where on sampling leads about `distance` away from the clean signal.
+
+    A sample of x_0 given x lies twice as far (in the square) from the true one as the mean of x_0 given x does. The
+    distance grows with the noise, so that halving finds the level in a few calls.
+    """
+
+    def reached(level: NoiseLevel) -> float:
+        error = (denoise(_noisy(clean, eps, level), level) - clean) * units_mv
+        return float((2 * error.square().mean() / (clean * units_mv).square().mean()).sqrt())
+
+    low, high = 0, len(levels) - 1  # the answer lies between; noise falls with the index
+    while low < high:
+        middle = (low + high) // 2
+        if reached(levels[middle]) > distance:
+            low = middle + 1
+        else:
+            high = middle
+    return levels[low:]
+
+
+def _draw(
+    generator: Generator,
+    record: EcgRecord,
+    one: Callable[[Denoiser, Callable[[], Tensor], Progress], Tensor],
+    *,
+    shape: Sequence[int],
+    statements: str | None,
+    n: int,
+    seed: int,
+    options: SamplingOptions,
+    progress: Progress | None,
+) -> list[tuple[Job, Float[np.ndarray, "12 L"]]]:
+    """n signals in standard leads, mV, each from its own stream."""
+    if n < 1:
+        raise ConfigError(f"expected 1 or more records, got {n}")
+    condition, wanted = _condition(generator, record, statements)
+    made = []
+    for index in range(n):
+        stream = record_stream(seed, index)
+
+        def noise(stream: np.random.Generator = stream) -> Tensor:
+            return torch.from_numpy(stream.standard_normal((1, *shape), dtype=np.float32)).to(generator.device)
+
+        def tell(done: int, total: int, index: int = index) -> None:
+            if progress:
+                progress(index * total + done, n * total)
+
+        with torch.no_grad(), kernels_kept(generator.network), torch.nn.utils.parametrize.cached():
+            x = one(generator.denoiser(condition, options=options, differentiable=True), noise, tell)
+        signal = (x[0] * generator.units_mv).cpu().numpy()
+        made.append((Job(index, wanted), complete_twelve(signal, generator.config.leads)))
+    return made
+
+
+def _condition(generator: Generator, record: EcgRecord, statements: str | None) -> tuple[Tensor, dict[str, float]]:
+    """What the network is told: the statements, or that they are unknown; age and sex, where it knows them."""
+    labels = generator.config.vocabulary
+    own = {code: grade for code, grade in record.statements.items() if labels.label_of(code)}
+    wanted = own if statements is None else parse_statements(statements)
+    if not wanted and not generator.knows_unknown:
+        raise ConfigError(f"expected statements: {generator.config.name} must be told what holds; give --statements")
+    patient = record.patient
+    facts = Facts(
+        age=patient.age if "age" in generator.facts else None, sex=patient.sex if "sex" in generator.facts else None
+    )
+    told = generator.condition(Job(0, wanted, facts), others="absent" if wanted else "unknown")
+    return torch.from_numpy(told[None]).to(generator.device), wanted
+
+
+def _twelve_from_units(generator: Generator) -> Float[np.ndarray, "12 C"]:
+    """The standard leads in mV from the network's channels in their units."""
+    channels = np.eye(len(generator.config.leads), dtype=np.float32)
+    twelve = complete_twelve(channels, generator.config.leads)
+    return twelve * generator.units_mv.cpu().numpy()[:, 0]
+
+
+def _require_fitting(generator: Generator, record: EcgRecord) -> None:
+    config = generator.config
+    if config.schedule is None:
+        raise ConfigError(f"expected a diffusion model, got {config.name}, a {config.network.kind}")
+    if record.rate != config.rate:
+        raise DataError(f"expected a record at the model's {config.rate:g} Hz, got {record.rate:g} Hz; resample it")
+    if record.signal.shape[1] < generator.length:
+        raise DataError(f"expected a record of {generator.length / config.rate:g} s or more, got {record.duration:g} s")
+
+
+def _record(
+    generator: Generator, origin: EcgRecord, signal: Float[np.ndarray, "12 L"], job: Job, *, seed: int, how: str
+) -> EcgRecord:
+    of = origin.record_id or "a record"
+    return EcgRecord(
+        signal=signal,
+        rate=origin.rate,
+        record_id=f"{how}-{origin.record_id or 'record'}-{seed}-{job.index:05d}",
+        statements=dict(job.statements),
+        patient=Patient(age=origin.patient.age, sex=origin.patient.sex),
+        provenance=Provenance(
+            synthetic=True,
+            source=f"{of} {how} by ecgforge model {generator.config.name} {generator.config.weights_sha256[:12]}",
+            seed=seed,
+            index=job.index,
+        ),
+    )
