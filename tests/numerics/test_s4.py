@@ -10,12 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ecgforge.errors import ConfigError
-from ecgforge.models.s4 import (
-    DiagonalKernel,
-    DplrKernel,
-    S4Layer,
-    convolve,
-    convolve_directly,
+from ecgforge.models.kernel_basis import (
     correct_for_length,
     discretize,
     dplr_basis,
@@ -24,6 +19,13 @@ from ecgforge.models.s4 import (
     fourier_nodes,
     hippo_legs,
     hippo_legs_dplr,
+)
+from ecgforge.models.s4 import (
+    DiagonalKernel,
+    DplrKernel,
+    S4Layer,
+    convolve,
+    convolve_directly,
     kernels_kept,
     two_sided_kernel,
 )

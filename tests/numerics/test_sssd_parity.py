@@ -18,7 +18,8 @@ from ecgforge.checkpoints.original import network_from_original
 from ecgforge.diffusion.denoiser import eps_denoiser
 from ecgforge.diffusion.samplers import ddpm
 from ecgforge.diffusion.schedule import LinearSchedule, NoiseLevel
-from ecgforge.models.s4 import CauchySum, dplr_spectrum, kernels_kept
+from ecgforge.models.kernel_basis import CauchySum, dplr_spectrum
+from ecgforge.models.s4 import kernels_kept
 from ecgforge.models.sssd import SssdEcg
 
 Arrays = dict[str, np.ndarray]

@@ -12,7 +12,8 @@ from ecgforge.data.store import EcgStore
 from ecgforge.errors import DataError
 from ecgforge.labels import vocabulary
 from ecgforge.leads import MODEL_LEADS, STANDARD_LEADS
-from ecgforge.training.diffusion import Batch, batch_at
+from ecgforge.training.diffusion import Batch, DiffusionLearner, batch_at
+from ecgforge.training.loop import make_fabric
 from ecgforge.training.records import select_data
 from ecgforge.training.settings import DataConfig, Stage
 
@@ -152,3 +153,16 @@ def test_an_unknown_lead_is_refused(store: EcgStore) -> None:
     config = tiny_config(data=DataConfig(leads=("I", "V7")), network=replace(TINY_NETWORK, leads=2))
     with pytest.raises(DataError, match="got V7"):
         select_data(store, config)
+
+
+def test_gradient_checkpointing_trains_the_same_network(store: EcgStore) -> None:
+    fabric = make_fabric(device="cpu", devices=1, precision="32-true")
+    losses, weights = [], []
+    for chosen in (False, True):
+        torch.manual_seed(0)
+        learner = DiffusionLearner(tiny_config(gradient_checkpointing=chosen), store, fabric)
+        assert learner.network.gradient_checkpointing is chosen
+        losses.append([learner.take_step(step) for step in range(3)])
+        weights.append(torch.cat([value.detach().flatten() for _, value in learner.named_parameters()]))
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
+    torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)

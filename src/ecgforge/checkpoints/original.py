@@ -29,7 +29,7 @@ from ecgforge.errors import CheckpointError
 from ecgforge.formats.atomic import write_whole
 from ecgforge.labels import LABEL_SETS, LabelVocabulary, custom_vocabulary, vocabulary
 from ecgforge.leads import MODEL_LEADS, NLE_LEADS
-from ecgforge.models.s4 import CauchySum
+from ecgforge.models.kernel_basis import CauchySum
 from ecgforge.models.sssd import SssdConfig, SssdEcg, StatementsName
 
 _RATE = 100.0  # Hz; the original knows no other

@@ -21,166 +21,22 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ecgforge.errors import ConfigError
+from ecgforge.models.kernel_basis import (
+    CauchySum,
+    KernelBasis,
+    correct_for_length,
+    discretize,
+    full_basis,
+    hippo_legs_dplr,
+    low_rank_basis,
+    uncorrect_for_length,
+)
 
-CauchySum = Literal["full", "half"]
 KernelName = Literal["s4", "s4d"]
 
 DIRECTIONS = 2  # forward in time, backward in time
 _DT_RANGE = (1e-3, 1e-1)
-_CHANNELS_AT_ONCE = 64  # bounds the memory of the basis at (64, N/2, L/2) complex128: 16 MB for N = 64, L = 1000
-
-
-# ---------------------------------------------------------------------------------------- HiPPO-LegS
-
-
-def hippo_legs(state_size: int) -> tuple[Float[np.ndarray, "N N"], Float[np.ndarray, "N"]]:
-    """A (N, N) and B (N,) of the HiPPO-LegS operator. Source: arXiv 2111.00396, equation (2)."""
-    n = np.arange(state_size, dtype=np.float64)
-    scale = np.sqrt(2 * n + 1)
-    a = -np.tril(np.outer(scale, scale), -1) - np.diag(n + 1)
-    return a, scale
-
-
-def hippo_legs_dplr(
-    state_size: int,
-) -> tuple[Complex[np.ndarray, "half"], Complex[np.ndarray, "half"], Complex[np.ndarray, "half"]]:
-    """Lambda, P, B with A = V (diag(Lambda) - P P^*) V^*, one of each conjugate pair.
-
-    A + p p^T with p_n = sqrt(n + 1/2) is -1/2 I plus a skew-symmetric matrix, hence normal.
-    Source: arXiv 2111.00396, appendix B.1.
-
-    Raises:
-        ConfigError: the state size is odd or below 2.
-    """
-    if state_size < 2 or state_size % 2:
-        raise ConfigError(f"expected an even state size of 2 or more, got {state_size}")
-    a, b = hippo_legs(state_size)
-    p = np.sqrt(np.arange(state_size) + 0.5)
-    skew = a + np.outer(p, p) + 0.5 * np.eye(state_size)
-    imaginary, vectors = np.linalg.eigh(-1j * skew)
-    keep = imaginary > 0
-    to_eigenbasis = vectors[:, keep].conj().T
-    return -0.5 + 1j * imaginary[keep], to_eigenbasis @ p, to_eigenbasis @ b
-
-
-# ------------------------------------------------------------------------- DPLR kernel, closed form
-
-
-def _with_conjugates(half: Tensor) -> Tensor:
-    return torch.cat([half, half.conj()], dim=-1)
-
-
-def discretize(
-    Lambda: Complex[Tensor, "half"],
-    P: Complex[Tensor, "half"],
-    B: Complex[Tensor, "half"],
-    dt: Float[Tensor, "H"],
-) -> tuple[Complex[Tensor, "H N N"], Complex[Tensor, "H N"]]:
-    """Dense dA, dB of x_k = dA x_{k-1} + dB u_k by the bilinear method, both conjugate halves.
-
-    Source: arXiv 2111.00396, equation (3).
-    """
-    p, b = _with_conjugates(P), _with_conjugates(B)
-    a = torch.diag(_with_conjugates(Lambda)) - torch.outer(p, p.conj())
-    identity = torch.eye(len(p), dtype=a.dtype, device=a.device)
-    half_step = (dt / 2).to(a.dtype)[:, None, None] * a
-    backward = identity - half_step
-    d_a = torch.linalg.solve(backward, identity + half_step)
-    d_b = torch.linalg.solve(backward, dt.to(a.dtype)[:, None] * b)
-    return d_a, d_b
-
-
-def correct_for_length(
-    C: Complex[Tensor, "c H half"], d_a: Complex[Tensor, "H N N"], length: int
-) -> Complex[Tensor, "c H half"]:
-    """C (I - dA^L), which is what the generating function at the L-th roots of unity needs instead of C.
-
-    Source: arXiv 2111.00396, Algorithm 1, line 1.
-    """
-    both = _with_conjugates(C)
-    power = torch.linalg.matrix_power(d_a, length)
-    return (both - torch.einsum("chn,hnm->chm", both, power))[..., : C.shape[-1]]
-
-
-def dplr_kernel_by_recurrence(
-    C_corrected: Complex[Tensor, "c H half"],
-    Lambda: Complex[Tensor, "half"],
-    P: Complex[Tensor, "half"],
-    B: Complex[Tensor, "half"],
-    dt: Float[Tensor, "H"],
-    *,
-    length: int,
-) -> Float[Tensor, "c H L"]:
-    """The kernel K_l = C dA^l dB by L dense matrix-vector products: slow, the oracle of the closed form."""
-    d_a, state = discretize(Lambda, P, B, dt)
-    identity = torch.eye(d_a.shape[-1], dtype=d_a.dtype, device=d_a.device)
-    correction = identity - torch.linalg.matrix_power(d_a, length)
-    both = _with_conjugates(C_corrected)
-    C = torch.linalg.solve(correction.mT, both.permute(1, 2, 0)).permute(2, 0, 1)
-    taps = []
-    for _ in range(length):
-        taps.append(torch.einsum("chn,hn->ch", C, state).real)
-        state = torch.einsum("hnm,hm->hn", d_a, state)
-    return torch.stack(taps, dim=-1)
-
-
-def fourier_nodes(length: int, *, like: Tensor) -> Complex[Tensor, "F"]:
-    """z = 2 (1 - omega) / (1 + omega) = 2i tan(pi k / L) at the L-th roots of unity omega, Nyquist left out."""
-    k = torch.arange((length + 1) // 2, dtype=like.dtype, device=like.device)
-    return 2j * torch.tan(math.pi / length * k)
-
-
-def dplr_spectrum(
-    Lambda: Complex[Tensor, "half"],
-    P: Complex[Tensor, "half"],
-    B: Complex[Tensor, "half"],
-    dt: Float[Tensor, "H"],
-    nodes: Complex[Tensor, "F"],
-    *,
-    cauchy: CauchySum = "full",
-) -> Complex[Tensor, "H N F"]:
-    """Spectrum of the basis at finite nodes: column n belongs to Re(C_n), column n + N/2 to Im(C_n).
-
-    The generating function with the Woodbury correction for the rank-one term, its Cauchy sums taken per state
-    instead of contracted with C. `cauchy="full"` sums over both conjugate halves: the true kernel. "half" sums
-    over the stored halves only, as the original's pure-PyTorch fallback does; for models trained with it.
-
-    Source: arXiv 2111.00396, Algorithm 1.
-    """
-    step = dt[:, None, None]
-    r = step / (nodes - step * Lambda[:, None])  # (H, n, k)
-    r_conj = step / (nodes - step * Lambda.conj()[:, None])
-    if cauchy == "half":
-        r_conj = torch.zeros_like(r_conj)
-    r_bq = torch.einsum("hnk,n->hk", r, B * P.conj()) + torch.einsum("hnk,n->hk", r_conj, B.conj() * P)
-    r_pq = torch.einsum("hnk,n->hk", r, P * P.conj()) + torch.einsum("hnk,n->hk", r_conj, P.conj() * P)
-    f = (r_bq / (1 + r_pq))[:, None, :]
-    bilinear = 1 + nodes / 2  # = 2 / (1 + omega)
-    g = r * (B[:, None] - P[:, None] * f) * bilinear
-    g_conj = r_conj * (B.conj()[:, None] - P.conj()[:, None] * f) * bilinear
-    return torch.cat([g + g_conj, 1j * (g - g_conj)], dim=1)
-
-
-def dplr_basis(
-    Lambda: Complex[Tensor, "half"],
-    P: Complex[Tensor, "half"],
-    B: Complex[Tensor, "half"],
-    dt: Float[Tensor, "H"],
-    *,
-    length: int,
-    cauchy: CauchySum = "full",
-) -> Float[Tensor, "H N L"]:
-    """Basis G of the kernel: K = sum_n Re(C_n) G_n + Im(C_n) G_{n + N/2}, C being length-corrected.
-
-    With A, B and dt fixed the kernel is linear in C, so that a training step needs one small matrix product
-    instead of the Cauchy sums. At the Nyquist bin, where z is infinite, the limit dt Re(B_n C_n) stands.
-    """
-    spectrum = dplr_spectrum(Lambda, P, B, dt, fourier_nodes(length, like=dt), cauchy=cauchy)
-    if length % 2 == 0:
-        share = 1.0 if cauchy == "full" else 0.5
-        limit = share * dt[:, None] * torch.cat([B.real, -B.imag])
-        spectrum = torch.cat([spectrum, limit[:, :, None].to(spectrum.dtype)], dim=2)
-    return torch.fft.irfft(spectrum, n=length)
+_CHANNELS_AT_ONCE = 64  # bounds the memory of dense A: (64, N, N) complex128
 
 
 def _parts(value: Complex[np.ndarray, "..."]) -> Tensor:
@@ -222,7 +78,7 @@ class DplrKernel(nn.Module):
         self.register_buffer("B", _parts(B))
         C = torch.randn(DIRECTIONS, features, state_size // 2, 2) * math.sqrt(0.5)
         self.C = nn.Parameter(self._corrected(C))
-        self._basis: Tensor | None = None
+        self._basis: KernelBasis | None = None
 
     def _corrected(self, C: Tensor) -> Tensor:
         chunks = []
@@ -234,16 +90,23 @@ class DplrKernel(nn.Module):
     def _system(self) -> tuple[Tensor, Tensor, Tensor]:
         return _complex(self.Lambda), _complex(self.P), _complex(self.B)
 
-    def basis(self) -> Float[Tensor, "H N L"]:
-        """dplr_basis of this layer in C's dtype, computed in float64 once and kept until A, B or dt are loaded."""
-        if self._basis is None or self._basis.device != self.C.device or self._basis.dtype != self.C.dtype:
+    def basis(self) -> KernelBasis:
+        """The functions the kernel is linear in, in C's dtype; computed in float64 once, kept until dt or A are loaded.
+
+        In float32 by few shared functions where that saves memory; in float64 as they are.
+        """
+        kept = self._basis
+        if kept is None or kept.own.device != self.C.device or kept.own.dtype != self.C.dtype:
             with torch.no_grad():
-                chunks = [
-                    dplr_basis(*self._system(), dt, length=self.length, cauchy=self.cauchy).to(self.C.dtype)
-                    for dt in self.log_dt.double().exp().split(_CHANNELS_AT_ONCE)
-                ]
-            self._basis = torch.cat(chunks)
-        return self._basis
+                kept = self._basis = self._compute_basis()
+        return kept
+
+    def _compute_basis(self) -> KernelBasis:
+        system, dt, dtype = self._system(), self.log_dt.double().exp(), self.C.dtype
+        low_rank = None
+        if self.cauchy == "full" and dtype != torch.float64:
+            low_rank = low_rank_basis(*system, dt, length=self.length, dtype=dtype)
+        return low_rank or full_basis(*system, dt, length=self.length, cauchy=self.cauchy, dtype=dtype)
 
     def forward(self, length: int) -> Float[Tensor, "c H L"]:
         """Both kernels, cut to `length` samples; the cut kernel is exact for the shorter record.
@@ -256,11 +119,36 @@ class DplrKernel(nn.Module):
                 f"expected at most {self.length} samples, the length this S4 layer was made for, got {length}"
             )
         weights = self.C.permute(1, 0, 3, 2).flatten(2)  # (H, c, [real N/2, imaginary N/2])
-        return torch.bmm(weights, self.basis()[:, :, :length]).transpose(0, 1)
+        return self.basis().contract(weights, length).transpose(0, 1)
+
+    @torch.no_grad()
+    def resample(self, length: int, *, rate_ratio: float) -> None:
+        """Become the kernel of the same continuous system for `length` samples at another rate.
+
+        The step is divided by the ratio of the rates, and the correction of C for the old length is replaced.
+
+        Raises:
+            ConfigError: the kernel is that of the half sum, which is none of this system.
+        """
+        if self.cauchy != "full":
+            raise ConfigError(
+                "expected cauchy = 'full' for another length or rate: the half sum is not the true kernel"
+            )
+        C = []
+        for part in torch.arange(len(self.log_dt)).split(_CHANNELS_AT_ONCE):
+            d_a, _ = discretize(*self._system(), self.log_dt[part].double().exp())
+            C.append(uncorrect_for_length(_complex(self.C[:, part]), d_a, self.length))
+        self.log_dt.sub_(math.log(rate_ratio))
+        self.length, self._basis = length, None
+        self.C.copy_(self._corrected(torch.view_as_real(torch.cat(C, dim=1))))
 
     def _load_from_state_dict(self, *args: object) -> None:
         self._basis = None
         super()._load_from_state_dict(*args)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles go without the basis, which is large and can be computed again."""
+        return {**self.__dict__, "_basis": None}
 
 
 # --------------------------------------------------------------------------------------------- S4D
@@ -285,12 +173,26 @@ class DiagonalKernel(nn.Module):
         self.C = nn.Parameter(torch.randn(DIRECTIONS, features, half, 2) * math.sqrt(0.5))
 
     def forward(self, length: int) -> Float[Tensor, "c H L"]:
-        """Both kernels, `length` samples; any length."""
+        """Both kernels, `length` samples; any length.
+
+        With l = J i + j the powers are products of a coarse and a fine power: 2 sqrt(L) exponentials a state instead
+        of L, and a real matrix product.
+        """
         a = torch.complex(-self.log_decay.exp(), self.frequency)
         step_a = a * self.log_dt.exp()[:, None]
-        weights = torch.view_as_complex(self.C) * (torch.expm1(step_a) / a)
-        powers = torch.exp(step_a[:, :, None] * torch.arange(length, device=a.device))
-        return 2 * torch.einsum("chn,hnl->chl", weights, powers).real
+        weights = 2 * torch.view_as_complex(self.C) * (torch.expm1(step_a) / a)
+        J = math.isqrt(length - 1) + 1
+        fine, coarse = torch.arange(J, device=a.device), J * torch.arange(-(-length // J), device=a.device)
+        left = weights.permute(1, 0, 2)[:, :, None] * torch.exp(step_a[:, None] * coarse[:, None])[:, None]
+        right = torch.exp(step_a[:, :, None] * fine)
+        taps = torch.cat([left.real, left.imag], dim=3).flatten(1, 2) @ torch.cat([right.real, -right.imag], dim=1)
+        return taps.unflatten(1, (DIRECTIONS, -1)).flatten(2)[..., :length].transpose(0, 1)
+
+    @torch.no_grad()
+    def resample(self, length: int, *, rate_ratio: float) -> None:
+        """Become the kernel of the same continuous system at another rate."""
+        self.log_dt.sub_(math.log(rate_ratio))
+        self.length = length
 
     def by_recurrence(self, length: int) -> Float[Tensor, "c H L"]:
         """The same kernels by stepping the state, the oracle of the closed form."""

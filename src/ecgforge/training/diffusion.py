@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ecgforge.checkpoints.native import ModelConfig, build_network
 from ecgforge.data.store import EcgStore
 from ecgforge.diffusion.denoiser import eps_loss
+from ecgforge.models.sssd import SssdEcg
 from ecgforge.training.learner import describe_model, refuse_extra, require_finite
 from ecgforge.training.optim import AveragedWeights, learning_rate_at
 from ecgforge.training.records import TrainingData, cut_window, example_stream, examples_of, picks_of, select_data
@@ -162,6 +163,7 @@ class DiffusionLearner(DenoisingLearner):
         refuse_extra(extra, config)
         super().__init__(config, select_data(store, config), fabric)
         self.config = config
+        cast(SssdEcg, self.network).gradient_checkpointing = config.gradient_checkpointing
 
     def _losses(self, step: int) -> tuple[Float[Tensor, "B"], tuple[str, ...]]:
         fabric = self._fabric

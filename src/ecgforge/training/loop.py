@@ -190,6 +190,7 @@ class Run:
         settings = configuration.to_dict(self.config)
         for pace in ("checkpoint_minutes", "sample_minutes", "keep_models_at"):
             del settings[pace]
+        settings.pop("gradient_checkpointing", None)  # memory, not numbers
         checksums = [store.manifest.sha256 for store in self._stores]
         return settings | {
             "signals": " ".join(files["signals.npy"] for files in checksums),

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from ecgforge.models.s4 import DplrKernel, S4Layer, fourier_nodes
+from ecgforge.models.kernel_basis import fourier_nodes
+from ecgforge.models.s4 import DplrKernel, S4Layer
 
 _CHANNELS_AT_ONCE = 8  # 1 MB each for the few arrays (8, N/2, L/2) float64 at N = 64, L = 1000: they stay in the cache
 
