@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import json
 import re
 import stat
@@ -10,13 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ecgforge.data.manifest import sha256_of
 from ecgforge.data.simulate import simulate_record
 from ecgforge.data.store import EcgStore, StoreWriter
 from ecgforge.errors import ConfigError, DataError, LabelError
 from ecgforge.evaluation import reading_kit
-from ecgforge.evaluation.reading_kit import FORM_COLUMNS, Key, Kit, check_kit, make_kit, pad_pdf
+from ecgforge.evaluation.reading_form import FORM_COLUMNS
+from ecgforge.evaluation.reading_kit import Key, Kit, check_kit, make_kit
 from ecgforge.evaluation.reading_pairs import (
     DRAW_REAL,
     DRAW_SYNTHETIC,
@@ -26,6 +29,7 @@ from ecgforge.evaluation.reading_pairs import (
     rows_by_set,
     statement_set,
 )
+from ecgforge.evaluation.sheet_files import pad_pdf, pad_png
 from ecgforge.record import EcgRecord, Patient, Provenance
 
 SETS = ("NORM,SR", "CLBBB,SR")
@@ -62,6 +66,11 @@ def pdf_text(content: bytes) -> str:
     return b"".join(re.findall(rb"\(((?:\\.|[^()\\])*)\)", drawn)).decode("latin-1")
 
 
+def pdfs(kit: Kit) -> list[Path]:
+    """The single sheets."""
+    return sorted((kit.folder / "sheets").glob("*.pdf"))
+
+
 def info(content: bytes) -> bytes:
     """What a PDF says about itself."""
     (reference,) = re.findall(rb"/Info (\d+) 0 R", content)
@@ -77,7 +86,7 @@ def test_each_set_has_a_real_and_a_synthetic_sheet(kit: Kit) -> None:
     wanted = {(text, True, f"manmade-{i}") for i, text in enumerate(SETS)}
     assert truths == wanted | {(text, False, f"hospital-{i}") for i, text in enumerate(SETS)}
     names = sorted(path.name for path in (kit.folder / "sheets").iterdir())
-    assert names == ["01.pdf", "02.pdf", "03.pdf", "04.pdf"]
+    assert names == [f"0{number}.{kind}" for number in range(1, 5) for kind in ("pdf", "png")]
 
 
 def test_the_form_asks_and_answers_nothing(kit: Kit) -> None:
@@ -90,7 +99,7 @@ def test_the_form_asks_and_answers_nothing(kit: Kit) -> None:
 
 def test_no_sheet_tells_where_its_ecg_comes_from(kit: Kit) -> None:
     secrets = ("synthetic", "manmade", "hospital", "nord", "ecgforge", "p4711", "seed", "61 years")
-    files = [*sorted((kit.folder / "sheets").iterdir()), kit.folder / "sheets.pdf"]
+    files = [*pdfs(kit), kit.folder / "sheets.pdf"]
     for path in files:
         content = path.read_bytes()
         text = pdf_text(content)
@@ -102,8 +111,24 @@ def test_no_sheet_tells_where_its_ecg_comes_from(kit: Kit) -> None:
         assert all(f"{code} " in text for code in trial.statements.split(","))
 
 
+def test_pictures_show_the_sheets_and_tell_nothing_else(kit: Kit) -> None:
+    paths = sorted((kit.folder / "sheets").glob("*.png"))
+    assert len({path.stat().st_size for path in paths}) == 1
+    texts = []
+    for path in paths:
+        with Image.open(path) as picture:
+            assert picture.size == (2970, 2100)  # A4 at 10 pixels a mm
+            pixels = np.asarray(picture.convert("L"))
+            texts.append({key: value.strip() for key, value in picture.text.items()})  # type: ignore[attr-defined]
+        assert (pixels < 60).mean() > 0.003  # ink
+    assert [text.pop("Title") for text in texts] == [f"ECG 0{number}" for number in range(1, 5)]
+    assert all(text == texts[0] for text in texts)
+    assert set(texts[0]) == {"Software", "Comment"} and texts[0]["Software"].startswith("Matplotlib")
+    assert texts[0]["Comment"] == ""
+
+
 def test_sheets_have_one_size_and_one_metadata(kit: Kit) -> None:
-    contents = [path.read_bytes() for path in sorted((kit.folder / "sheets").iterdir())]
+    contents = [path.read_bytes() for path in pdfs(kit)]
     assert len({len(content) for content in contents}) == 1
     assert len({re.sub(rb"ECG 0\d", b"", info(content)) for content in contents}) == 1
     assert not [content for content in contents if b"Date" in content]
@@ -119,7 +144,7 @@ def test_the_key_is_its_owners_only_and_not_in_the_kit(kit: Kit) -> None:
 
 def test_the_same_seed_gives_the_same_kit_but_another_salt(kit: Kit, tmp_path: Path) -> None:
     again = make_kit(*pairs(), tmp_path / "again", seed=5)
-    for name in ("sheets.pdf", "answers.csv", *(f"sheets/0{i}.pdf" for i in range(1, 5))):
+    for name in ("sheets.pdf", "answers.csv", *(f"sheets/0{i}.{kind}" for i in range(1, 5) for kind in ("pdf", "png"))):
         assert (again.folder / name).read_bytes() == (kit.folder / name).read_bytes(), name
     ours, theirs = Key.read(again.key_file), Key.read(kit.key_file)
     assert ours.salt != theirs.salt and again.commitment != kit.commitment
@@ -174,12 +199,13 @@ def test_key_and_kit_prove_that_they_belong_together(kit: Kit, tmp_path: Path) -
         check_kit(Key.read(forged), forged, kit.folder)
 
 
-def test_another_sheet_is_noticed(kit: Kit) -> None:
-    key, sheet = Key.read(kit.key_file), kit.folder / "sheets" / "02.pdf"
+@pytest.mark.parametrize("name", ["02.pdf", "02.png"])
+def test_another_sheet_is_noticed(kit: Kit, name: str) -> None:
+    key, sheet = Key.read(kit.key_file), kit.folder / "sheets" / name
     content = sheet.read_bytes()
     sheet.write_bytes(content.replace(b"ECG 02", b"ECG 03"))
     try:
-        with pytest.raises(DataError, match=r"02\.pdf is missing or another file"):
+        with pytest.raises(DataError, match=f"{name} is missing or another file"):
             check_kit(key, kit.key_file, kit.folder)
     finally:
         sheet.write_bytes(content)
@@ -229,6 +255,20 @@ def test_a_padded_pdf_still_finds_its_table(kit: Kit) -> None:
         pad_pdf(content, len(content))
     with pytest.raises(DataError, match="startxref"):
         pad_pdf(b"no pdf", 1000)
+
+
+def test_a_padded_png_is_the_same_picture(kit: Kit) -> None:
+    content = (kit.folder / "sheets" / "01.png").read_bytes()
+    for more in (20, 21, 5000):
+        padded = pad_png(content, len(content) + more)
+        assert len(padded) == len(content) + more
+        with Image.open(io.BytesIO(padded)) as picture, Image.open(io.BytesIO(content)) as original:
+            picture.verify()  # every chunk's checksum
+            assert picture.size == original.size
+    with pytest.raises(DataError, match="well above"):
+        pad_png(content, len(content) + 19)
+    with pytest.raises(DataError, match="ends with IEND"):
+        pad_png(b"no png", 1000)
 
 
 # --------------------------------------------------------------------------------- which records are read

@@ -10,7 +10,8 @@ from sklearn.metrics import cohen_kappa_score
 
 from ecgforge.errors import DataError
 from ecgforge.evaluation.answers import PUBLISHED_COLUMNS, read_answers, read_published
-from ecgforge.evaluation.reading_kit import FORM_COLUMNS, Key, Trial
+from ecgforge.evaluation.reading_form import FORM_COLUMNS
+from ecgforge.evaluation.reading_kit import Key, Trial
 from ecgforge.evaluation.turing import (
     Answer,
     Reading,

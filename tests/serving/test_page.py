@@ -1,102 +1,42 @@
 """The page in a real browser: choose, generate, look, measure, download, and all of it by keyboard too."""
 
 import json
-import shutil
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
+from browsing import Page, needs_browser, served
 from selenium import webdriver
 from selenium.webdriver import ActionChains, Keys
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
 from ecgforge.formats import read_record
 from ecgforge.generate import Generator
 from ecgforge.serving.rest import make_app
-from ecgforge.serving.serve_command import address, listen
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
 TOKEN = "a-token-for-tests"
-PATIENCE_S = 20
 
-pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs Chromium and chromedriver")
-
-
-def served(generator: Generator, token: str | None) -> Iterator[str]:
-    listener = listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(make_app(generator, token=token), log_level="warning"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    yield address(listener)
-    server.should_exit = True
-    thread.join()
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
 def site(generator: Generator) -> Iterator[str]:
-    yield from served(generator, None)
+    yield from served(make_app(generator))
 
 
 @pytest.fixture(scope="module")
 def guarded_site(generator: Generator) -> Iterator[str]:
-    yield from served(generator, TOKEN)
+    yield from served(make_app(generator, token=TOKEN))
 
 
-@pytest.fixture(scope="module")
-def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("downloads")
+class OrderPage(Page):
+    """The page on which ECGs are ordered."""
 
-
-@pytest.fixture(scope="module")
-def browser(downloads: Path) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(BROWSER)
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,1400"):
-        options.add_argument(argument)
-    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-    yield driver
-    driver.quit()
-
-
-class Page:
-    """The page as a user has it."""
-
-    def __init__(self, browser: webdriver.Chrome, site: str) -> None:
-        self.browser = browser
-        self.browser.get(site)
-
-    def __getitem__(self, name: str) -> WebElement:
-        return self.browser.find_element(By.ID, name)
-
-    def all(self, selector: str) -> list[WebElement]:
-        return self.browser.find_elements(By.CSS_SELECTOR, selector)
-
-    def until(self, true: Callable[[], Any]) -> Any:
-        end = time.monotonic() + PATIENCE_S
-        while not (found := true()):
-            assert time.monotonic() < end, self["state"].text + self["problem"].text
-            time.sleep(0.02)
-        return found
-
-    def ready(self) -> "Page":
+    def ready(self) -> "OrderPage":
         self.until(lambda: self.all("#statements li"))
         return self
-
-    def set(self, **values: object) -> None:
-        for name, value in values.items():
-            self[name].clear()
-            self[name].send_keys(str(value))
 
     def generate(self, state: str = "Done") -> None:
         self["generate"].click()
@@ -109,19 +49,19 @@ class Page:
 
 
 @pytest.fixture
-def page(browser: webdriver.Chrome, site: str) -> Page:
-    return Page(browser, site).ready()
+def page(browser: webdriver.Chrome, site: str) -> OrderPage:
+    return OrderPage(browser, site).ready()
 
 
 @pytest.fixture
-def drawn(page: Page) -> Page:
+def drawn(page: OrderPage) -> OrderPage:
     """A page with two ECGs."""
     page.set(number=2, seed=3, steps=2)
     page.generate()
     return page
 
 
-def test_statements_are_found_and_graded(page: Page) -> None:
+def test_statements_are_found_and_graded(page: OrderPage) -> None:
     page["search"].send_keys("atrial fib")
     assert page["found"].text == "1 of 71 statements"
     page["search"].send_keys(Keys.ARROW_DOWN, Keys.TAB)
@@ -137,7 +77,7 @@ def test_statements_are_found_and_graded(page: Page) -> None:
     assert "asked for SR, AFIB 50 %; seed 0, record 0" in page["caption"].text
 
 
-def test_the_paper_is_calibrated(drawn: Page, generator: Generator) -> None:
+def test_the_paper_is_calibrated(drawn: OrderPage, generator: Generator) -> None:
     job = drawn.browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
     (address_of_record,) = [name for name in job if name.endswith("/records/0")]
     record = drawn.browser.execute_script("return fetch(arguments[0]).then(answer => answer.json())", address_of_record)
@@ -153,7 +93,7 @@ def test_the_paper_is_calibrated(drawn: Page, generator: Generator) -> None:
     assert width == pytest.approx(270 * 96 / 25.4)  # 15 mm of pulse, 10 s, a box; CSS pixels
 
 
-def test_layouts_and_leads(drawn: Page) -> None:
+def test_layouts_and_leads(drawn: OrderPage) -> None:
     def leads() -> list[str | None]:
         return [trace.get_attribute("data-lead") for trace in drawn.all("#paper polyline")]
 
@@ -165,7 +105,7 @@ def test_layouts_and_leads(drawn: Page) -> None:
     assert leads() == ["V3"]
 
 
-def test_calipers_measure_what_is_dragged(drawn: Page) -> None:
+def test_calipers_measure_what_is_dragged(drawn: OrderPage) -> None:
     drawn["true-size"].click()
     paper = drawn.all("#paper svg")[0]
     drawn.browser.execute_script("arguments[0].scrollIntoView({ block: 'center' })", paper)
@@ -178,7 +118,7 @@ def test_calipers_measure_what_is_dragged(drawn: Page) -> None:
     assert float(mv) == pytest.approx(1.5, abs=0.03)
 
 
-def test_calipers_by_keyboard(drawn: Page) -> None:
+def test_calipers_by_keyboard(drawn: OrderPage) -> None:
     paper = drawn["paper"]
     paper.send_keys(*[Keys.ARROW_RIGHT] * 4)
     assert drawn["measured"].text == "40 ms, 0.00 mV"
@@ -192,7 +132,7 @@ def test_calipers_by_keyboard(drawn: Page) -> None:
     assert drawn["measured"].text == ""
 
 
-def test_variants_are_told_apart_and_reached_by_arrow_keys(drawn: Page) -> None:
+def test_variants_are_told_apart_and_reached_by_arrow_keys(drawn: OrderPage) -> None:
     buttons = drawn.all("#variants button")
     assert [button.text for button in buttons] == ["ECG 1", "ECG 2"]
     assert [button.get_attribute("tabindex") for button in buttons] == ["0", "-1"]
@@ -203,7 +143,7 @@ def test_variants_are_told_apart_and_reached_by_arrow_keys(drawn: Page) -> None:
     assert np.abs(drawn.trace()[:, 1] - first[:, 1]).max() > 0.1
 
 
-def test_between_two_choices(page: Page) -> None:
+def test_between_two_choices(page: OrderPage) -> None:
     page.all("input[value=interpolation]")[0].click()
     page.all("#target input[value=b]")[0].click()
     assert [box.get_attribute("value") for box in page.all("#statements input:checked")] == ["CLBBB", "SR"]
@@ -218,7 +158,7 @@ def test_between_two_choices(page: Page) -> None:
     assert page["share"].get_attribute("aria-valuetext") == "A 50 %, B 50 %"
 
 
-def test_a_job_is_cancelled(page: Page) -> None:
+def test_a_job_is_cancelled(page: OrderPage) -> None:
     page.set(number=64, steps=200)
     page.generate("Sampling")
     page.until(lambda: float(page["progress"].get_attribute("value") or 0) > 0)
@@ -228,7 +168,7 @@ def test_a_job_is_cancelled(page: Page) -> None:
     assert not page["progress"].is_displayed()
 
 
-def test_refusals_are_shown(page: Page) -> None:
+def test_refusals_are_shown(page: OrderPage) -> None:
     for button in page.all("#choice-a button")[::-1]:
         button.click()
     page["generate"].click()
@@ -240,7 +180,7 @@ def test_refusals_are_shown(page: Page) -> None:
     assert page["problem"].get_attribute("role") == "alert"
 
 
-def test_downloads(drawn: Page, downloads: Path) -> None:
+def test_downloads(drawn: OrderPage, downloads: Path) -> None:
     Select(drawn["format"]).select_by_value("edf")
     drawn.all("#downloads button")[0].click()
     drawn.until(lambda: drawn["state"].text.startswith("Saved"))
@@ -261,7 +201,7 @@ def test_downloads(drawn: Page, downloads: Path) -> None:
 
 
 def test_a_guarded_service_asks_for_its_token(browser: webdriver.Chrome, guarded_site: str) -> None:
-    page = Page(browser, guarded_site)
+    page = OrderPage(browser, guarded_site)
     page.until(lambda: page["token-dialog"].is_displayed())
     for token in ("wrong", TOKEN):
         page.until(lambda: page["token"].is_displayed())
@@ -273,7 +213,7 @@ def test_a_guarded_service_asks_for_its_token(browser: webdriver.Chrome, guarded
     assert len(page.all("#variants button")) == 1
 
 
-def test_everything_can_be_reached_by_tab_and_has_a_name(drawn: Page) -> None:
+def test_everything_can_be_reached_by_tab_and_has_a_name(drawn: OrderPage) -> None:
     names = []
     drawn.browser.execute_script("document.querySelector('.skip').focus()")
     for _ in range(60):
@@ -288,7 +228,7 @@ def test_everything_can_be_reached_by_tab_and_has_a_name(drawn: Page) -> None:
 
 
 @pytest.mark.parametrize("width", [768, 1024])
-def test_a_tablet_shows_the_page_without_scrolling_sideways(drawn: Page, width: int) -> None:
+def test_a_tablet_shows_the_page_without_scrolling_sideways(drawn: OrderPage, width: int) -> None:
     drawn.browser.set_window_size(width, 1024)
     drawn.until(lambda: drawn.browser.execute_script("return window.innerWidth") <= width)
     wide = drawn.browser.execute_script("return document.documentElement.scrollWidth - window.innerWidth")
@@ -297,12 +237,12 @@ def test_a_tablet_shows_the_page_without_scrolling_sideways(drawn: Page, width: 
 
 
 def test_the_routes_can_be_read_without_a_network(browser: webdriver.Chrome, site: str) -> None:
-    page = Page(browser, f"{site}/docs")
+    page = OrderPage(browser, f"{site}/docs")
     page.until(lambda: len(page.all("#routes article")) >= 8)
     assert "POST /jobs" in [heading.text for heading in page.all("#routes h2")]
 
 
-def test_nothing_was_complained_about_and_nothing_came_from_elsewhere(drawn: Page, site: str) -> None:
+def test_nothing_was_complained_about_and_nothing_came_from_elsewhere(drawn: OrderPage, site: str) -> None:
     loaded = drawn.browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
     assert loaded
     assert all(name.startswith((site, "blob:")) for name in loaded)

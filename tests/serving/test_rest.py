@@ -79,7 +79,7 @@ def test_the_model_says_what_it_can_be_asked(client: TestClient) -> None:
     answer = client.get("/models").json()
     (model,) = answer["models"]
     assert (model["name"], model["rate_hz"], model["seconds"], model["facts"]) == ("tiny", 100.0, 10.0, [])
-    assert model["samplers"] == {"ddpm": 50, "ddim": 20, "dpmpp": 20}
+    assert model["samplers"] == {"ddpm": 50, "ddim": 20, "dpmpp": 20, "dpmpp-sde": 20, "unipc": 20}
     assert answer["file_formats"] == list(FORMATS)
 
 
@@ -89,6 +89,8 @@ def test_the_description_has_every_route(client: TestClient) -> None:
     assert set(paths) == {
         *("/statements", "/models", "/jobs", "/jobs/{job_id}", "/jobs/{job_id}/file", "/convert"),
         *(records, f"{records}/file", f"{records}/plot"),
+        *("/kit", "/kit/sheets/{number}/picture", "/kit/readers/{reader}"),
+        *("/kit/readers/{reader}/answers/{number}", "/kit/readers/{reader}/result"),
     }
     assert all(route.get("description") for methods in paths.values() for route in methods.values())
 
@@ -165,7 +167,7 @@ BAD_JOBS = [
     ({"n": 65}, "at most 64 records a job, got 65"),
     ({"steps": 201}, "200 sampling steps"),
     ({"seed": -1}, "greater than or equal to 0"),
-    ({"sampler": "euler"}, "'ddpm', 'ddim' or 'dpmpp'"),
+    ({"sampler": "euler"}, "'dpmpp-sde' or 'unipc'"),
     ({"model": "/etc/passwd"}, "body.samples.model: Extra inputs"),
     ({"kind": "twins"}, "'samples', 'interpolation'"),
 ]

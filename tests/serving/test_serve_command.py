@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ecgforge.errors import ConfigError
+from ecgforge.errors import ConfigError, DataError
 from ecgforge.serving.serve_command import address, is_loopback, listen, require_guarded, serve
 
 
@@ -57,3 +57,20 @@ def test_the_token_may_come_from_the_environment() -> None:
     app.command()(serve)
     result = CliRunner().invoke(app, ["--host", "0.0.0.0"], env={"ECGFORGE_TOKEN": "short"})
     assert "at least 12 letters" in str(result.exception)
+
+
+def test_a_key_without_its_kit_is_refused() -> None:
+    app = typer.Typer()
+    app.command()(serve)
+    for option in ("--key", "--answers"):
+        result = CliRunner().invoke(app, [option, "somewhere"])
+        assert isinstance(result.exception, ConfigError)
+        assert "give its folder as --kit" in str(result.exception)
+
+
+def test_what_is_no_kit_is_told_before_a_model_is_loaded() -> None:
+    app = typer.Typer()
+    app.command()(serve)
+    result = CliRunner().invoke(app, ["--port", "0", "--kit", "no such kit", "--model", "no such folder"])
+    assert isinstance(result.exception, DataError)
+    assert "no such kit/answers.csv: cannot be read" in str(result.exception)

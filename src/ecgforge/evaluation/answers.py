@@ -6,12 +6,13 @@ What can be understood in one way only is; anything else is an error that names 
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ecgforge.errors import DataError
-from ecgforge.evaluation.reading_kit import FORM_COLUMNS, Key, Trial
+from ecgforge.evaluation.reading_form import FORM_COLUMNS, Form, FormRow, Word, sheet_number
+from ecgforge.evaluation.reading_kit import Key, Trial
 from ecgforge.evaluation.turing import Answer, Reading
 
 PUBLISHED_COLUMNS = (
@@ -55,6 +56,17 @@ class _Row:
             "or empty it for no answer"
         )
 
+    def word(self, column: str) -> Word:
+        """The answer as the form writes it: an empty cell stays empty, what means no answer is "?".
+
+        Raises:
+            DataError: the cell says neither yes nor no nor nothing.
+        """
+        answer = self.answer(column)
+        if answer is None:
+            return "?" if self.cells[column] else ""
+        return "yes" if answer else "no"
+
     def truth(self, column: str) -> bool:
         """Yes or no; an empty cell is an error too.
 
@@ -73,16 +85,42 @@ def read_answers(path: Path, key: Key) -> Reading:
     Raises:
         DataError: the file cannot be read, is of another kit, or has rows that cannot be understood.
     """
-    trials = {trial.number: trial for trial in key.trials}
-    rows: dict[int, _Row] = {}
+    rows = read_form(path, key.form()).rows
+    return Reading(path.stem, tuple(_form_answer(trial, row) for trial, row in zip(key.trials, rows, strict=True)))
+
+
+def read_form(path: Path, blank: Form) -> Form:
+    """A filled form, its rows in the order of the blank one.
+
+    Raises:
+        DataError: as for `read_answers`.
+    """
+    blanks = {int(row.trial): row for row in blank.rows}
+    rows: dict[int, FormRow] = {}
     for row in _rows(path, FORM_COLUMNS):
-        number = _checked_trial(row, key, trials)
+        number = _checked_trial(row, blank.kit, blanks)
         if number in rows:
             raise DataError(f"{row.where}: expected one row a trial, got trial {number} again; remove one of them")
-        rows[number] = row
-    return Reading(
-        path.stem, tuple(_form_answer(trial, rows.get(number), key) for number, trial in sorted(trials.items()))
-    )
+        rows[number] = replace(
+            blanks[number],
+            shows_statements=row.word("shows_statements"),
+            is_synthetic=row.word("is_synthetic"),
+            comment=row.cells["comment"],
+        )
+    return replace(blank, rows=tuple(rows.get(number, row) for number, row in blanks.items()))
+
+
+def read_blank_form(path: Path) -> Form:
+    """The form of a kit, without regard to what was written into it.
+
+    Raises:
+        DataError: the file cannot be read, or its rows are not one a sheet, in order and of one kit.
+    """
+    rows = list(_rows(path, FORM_COLUMNS))
+    numbers = [sheet_number(trial, sheets=len(rows)) for trial in range(1, len(rows) + 1)]
+    if not rows or [row.cells["trial"] for row in rows] != numbers or len({row.cells["kit"] for row in rows}) > 1:
+        raise DataError(f"{path}: expected the form of one reading kit, trials 01, 02 and so on; take it from the kit")
+    return Form(rows[0].cells["kit"], tuple(FormRow(row.cells["trial"], row.cells["statements"]) for row in rows))
 
 
 def read_published(path: Path) -> Reading:
@@ -107,31 +145,32 @@ def read_published(path: Path) -> Reading:
     return Reading(path.stem, tuple(answers.values()))
 
 
-def _form_answer(trial: Trial, row: _Row | None, key: Key) -> Answer:
+def _form_answer(trial: Trial, row: FormRow) -> Answer:
+    meaning = {"yes": True, "no": False}
     return Answer(
-        trial=key.number(trial.number),
+        trial=row.trial,
         statements=trial.statements,
         own_statements=True,
         synthetic=trial.synthetic,
-        says_shown=row.answer("shows_statements") if row else None,
-        says_synthetic=row.answer("is_synthetic") if row else None,
+        says_shown=meaning.get(row.shows_statements),
+        says_synthetic=meaning.get(row.is_synthetic),
     )
 
 
-def _checked_trial(row: _Row, key: Key, trials: dict[int, Trial]) -> int:
+def _checked_trial(row: _Row, kit: str, blanks: Mapping[int, FormRow]) -> int:
     """The trial of a row, which must be one of this kit with its statements."""
-    if row.cells["kit"] != key.kit:
+    if row.cells["kit"] != kit:
         raise DataError(
-            f"{row.where}: expected answers to {key.kit}, got {row.cells['kit'] or 'none'}; give the key that belongs "
+            f"{row.where}: expected answers to {kit}, got {row.cells['kit'] or 'none'}; give the key that belongs "
             "to these answers"
         )
     text = row.cells["trial"].removesuffix(".0")
     number = int(text) if text.isdecimal() else 0
-    if number not in trials:
-        raise DataError(f"{row.where}: expected a trial from 1 to {len(trials)}, got {row.cells['trial']!r}")
-    if row.cells["statements"] != trials[number].statements:
+    if number not in blanks:
+        raise DataError(f"{row.where}: expected a trial from 1 to {len(blanks)}, got {row.cells['trial']!r}")
+    if row.cells["statements"] != blanks[number].statements:
         raise DataError(
-            f"{row.where}: expected the statements {trials[number].statements} of trial {number}, got "
+            f"{row.where}: expected the statements {blanks[number].statements} of trial {number}, got "
             f"{row.cells['statements']}; leave the first three columns as they were"
         )
     return number

@@ -1,6 +1,7 @@
 """The blinded reading kit: pairs of real and synthetic ECGs on sheets that do not tell which is which.
 
     KIT/sheets/01.pdf ...   one ECG a sheet, in shuffled order, with the statements it is said to show
+    KIT/sheets/01.png ...   the same for screens
     KIT/sheets.pdf          all sheets in one file
     KIT/answers.csv         the form
     KIT/README.txt          what the reader does, and the commitment to the key
@@ -16,36 +17,29 @@ nothing; afterwards `sha256sum KIT-key.json` proves that the key is the one the 
 Source: the clinical Turing test of SSSD-ECG (arXiv 2301.08227), 22 pairs of equal statements.
 """
 
-import csv
 import hashlib
-import io
 import json
-import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from matplotlib.backends.backend_pdf import PdfPages
 
 from ecgforge.config import from_dict, load_json, to_dict
 from ecgforge.data.manifest import sha256_of
 from ecgforge.data.store import to_microvolts
-from ecgforge.ecg_paper import draw_ecg, save_figure
 from ecgforge.errors import DataError
+from ecgforge.evaluation.reading_form import Form, FormRow, sheet_number
+from ecgforge.evaluation.sheet_files import Progress, SheetChecksums, write_sheets
 from ecgforge.formats.atomic import write_whole
 from ecgforge.labels import format_statements
 from ecgforge.record import EcgRecord, Patient
 from ecgforge.rng import record_stream
 
-FORM_COLUMNS = ("kit", "trial", "statements", "shows_statements", "is_synthetic", "comment")
-
 KEY_VERSION = 1
 _SHUFFLE = 202  # purpose of a random stream; reading_pairs.py has the ones before
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -59,6 +53,7 @@ class Trial:
         record_id: Record shown.
         source: Data set or model it comes from.
         sha256: Checksum of the sheet's PDF.
+        picture_sha256: Checksum of its PNG; empty in kits that have none.
     """
 
     number: int
@@ -67,6 +62,7 @@ class Trial:
     record_id: str
     source: str
     sha256: str
+    picture_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,11 @@ class Key:
 
     def number(self, trial: int) -> str:
         """A trial's number as the sheets write it: "01"."""
-        return _number(trial, sheets=len(self.trials))
+        return sheet_number(trial, sheets=len(self.trials))
+
+    def form(self) -> Form:
+        """The blank form of the kit."""
+        return Form(self.kit, tuple(FormRow(self.number(trial.number), trial.statements) for trial in self.trials))
 
     @classmethod
     def read(cls, path: Path) -> "Key":
@@ -172,12 +172,12 @@ def make_kit(
         # The draft's folder is private, so the key is at no moment readable by others.
         with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as draft:
             folder = Path(draft) / "kit"
-            checksums = _write_sheets(sheets, folder, progress=progress)
+            checksums = write_sheets([sheet.shown for sheet in sheets], folder, progress=progress)
             key = _key(sheets, checksums, sheets_file=folder / "sheets.pdf", seed=seed)
             key_draft = write_whole(Path(draft) / "key.json", _json_bytes(key))
             key_draft.chmod(0o600)
             commitment = sha256_of(key_draft)
-            _write_form(key, folder / "answers.csv")
+            write_whole(folder / "answers.csv", key.form().to_csv())
             readme = _README.format(kit=key.kit, sheets=len(key.trials), commitment=commitment)
             write_whole(folder / "README.txt", readme.encode())
             key_draft.rename(key_file)  # first: a kit without its key is worth nothing
@@ -206,7 +206,10 @@ def check_kit(key: Key, key_file: Path, folder: Path) -> None:
     Raises:
         DataError: a sheet differs or is missing, or README.txt does not carry the key's commitment.
     """
-    expected = {folder / "sheets" / f"{key.number(trial.number)}.pdf": trial.sha256 for trial in key.trials}
+    sheets = folder / "sheets"
+    expected = {sheets / f"{key.number(trial.number)}.pdf": trial.sha256 for trial in key.trials}
+    pictured = [trial for trial in key.trials if trial.picture_sha256]
+    expected |= {sheets / f"{key.number(trial.number)}.png": trial.picture_sha256 for trial in pictured}
     for path, checksum in {**expected, folder / "sheets.pdf": key.sheets_sha256}.items():
         if not path.is_file() or sha256_of(path) != checksum:
             raise DataError(
@@ -262,48 +265,7 @@ def _blinded(record: EcgRecord, other: Patient) -> EcgRecord:
     )
 
 
-def _write_sheets(sheets: Sequence[_Sheet], folder: Path, *, progress: Progress | None) -> list[str]:
-    """All PDFs; returns the checksums of the single sheets."""
-    (folder / "sheets").mkdir(parents=True)
-    paths = []
-    with PdfPages(folder / "sheets.pdf", metadata={"Title": "ECG sheets", "CreationDate": None}) as book:
-        for trial, sheet in enumerate(sheets, start=1):
-            number = _number(trial, sheets=len(sheets))
-            figure = draw_ecg(sheet.shown, title=f"ECG {number}")
-            paths.append(folder / "sheets" / f"{number}.pdf")
-            save_figure(figure, paths[-1], title=f"ECG {number}")
-            book.savefig(figure)
-            if progress is not None:
-                progress(trial, len(sheets))
-    # A smooth trace makes a smaller file: bring all to one size.
-    size = max(path.stat().st_size for path in paths) + 64
-    for path in paths:
-        write_whole(path, pad_pdf(path.read_bytes(), size))
-    return [sha256_of(path) for path in paths]
-
-
-def pad_pdf(content: bytes, size: int) -> bytes:
-    """A PDF as matplotlib writes it, made `size` bytes long by a comment before its cross-reference table.
-
-    Every object keeps its offset; only that of the table itself changes (ISO 32000-1, 7.5).
-
-    Raises:
-        DataError: the end of the file is not as expected, or `size` is too small.
-    """
-    end = re.search(rb"startxref\n(\d+)\n%%EOF\n\Z", content)
-    if end is None:
-        raise DataError("expected a PDF that ends with startxref and %%EOF, got another file")
-    table = int(end[1])
-    offset_digits = 10
-    comment = size - (len(content) - len(end[1]) + offset_digits)
-    if comment < 2:
-        raise DataError(f"expected a size well above {len(content)} bytes to pad a PDF to, got {size}")
-    filler = b"%" + b" " * (comment - 2) + b"\n"
-    offset = f"{table + comment:0{offset_digits}d}".encode()
-    return content[:table] + filler + content[table : end.start(1)] + offset + content[end.end(1) :]
-
-
-def _key(sheets: Sequence[_Sheet], checksums: Sequence[str], *, sheets_file: Path, seed: int) -> Key:
+def _key(sheets: Sequence[_Sheet], checksums: Sequence[SheetChecksums], *, sheets_file: Path, seed: int) -> Key:
     trials = tuple(
         Trial(
             number=number,
@@ -311,13 +273,14 @@ def _key(sheets: Sequence[_Sheet], checksums: Sequence[str], *, sheets_file: Pat
             synthetic=sheet.synthetic,
             record_id=sheet.record.record_id,
             source=sheet.record.provenance.source,
-            sha256=checksum,
+            sha256=files.pdf,
+            picture_sha256=files.picture,
         )
-        for number, (sheet, checksum) in enumerate(zip(sheets, checksums, strict=True), start=1)
+        for number, (sheet, files) in enumerate(zip(sheets, checksums, strict=True), start=1)
     )
     return Key(
         # Begins with letters: a spreadsheet would read 12e45 as a number.
-        kit="kit-" + hashlib.sha256("".join(checksums).encode()).hexdigest()[:12],
+        kit="kit-" + hashlib.sha256("".join(files.pdf for files in checksums).encode()).hexdigest()[:12],
         seed=seed,
         salt=secrets.token_hex(32),
         sheets_sha256=sha256_of(sheets_file),
@@ -329,22 +292,10 @@ def _json_bytes(key: Key) -> bytes:
     return (json.dumps(to_dict(key), indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _write_form(key: Key, path: Path) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(FORM_COLUMNS)
-    writer.writerows((key.kit, key.number(trial.number), trial.statements, "", "", "") for trial in key.trials)
-    write_whole(path, text.getvalue().encode())
-
-
-def _number(trial: int, *, sheets: int) -> str:
-    return f"{trial:0{max(2, len(str(sheets)))}d}"
-
-
 _README = """\
 Reading kit {kit}
 
-There are {sheets} ECGs in sheets.pdf; the folder sheets holds the same, one file each. Some were measured on
+There are {sheets} ECGs in sheets.pdf; the folder sheets holds the same, one PDF and one PNG each. Some were measured on
 patients, the others were made by a computer. Each sheet names the ECG statements it is said to show.
 
 For each sheet fill in its row of answers.csv:

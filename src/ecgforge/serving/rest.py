@@ -40,16 +40,20 @@ from ecgforge.serving.service.messages import (
     RecordAnswer,
     StatementAnswer,
 )
+from ecgforge.serving.service.reading import NoSuchSheetError, ReadingRoom, ReadingStateError
+from ecgforge.serving.service.reading_routes import add_reading
 from ecgforge.snomed import snomed_code
 
 LOOPBACK_NAMES = frozenset(("127.0.0.1", "localhost", "[::1]"))
 PAGE = Path(__file__).parent / "page"
 
-_OPEN_PATHS = ("/page/", "/docs", "/openapi.json")
+_OPEN_PATHS = ("/page/", "/reading", "/docs", "/openapi.json")
 _WAIT_S = 20.0  # for other conversions and drawings to end
 _STATUS: dict[type[EcgforgeError], int] = {
     NoSuchJobError: 404,
+    NoSuchSheetError: 404,
     NotReadyError: 409,
+    ReadingStateError: 409,
     QueueFullError: 429,
     LabelError: 422,
     ConfigError: 422,
@@ -94,6 +98,7 @@ def make_app(
     token: str | None = None,
     limits: Limits = Limits(),
     hosts: frozenset[str] | None = LOOPBACK_NAMES,
+    room: ReadingRoom | None = None,
 ) -> FastAPI:
     """The service as an ASGI application; its lifespan starts and stops the sampling thread.
 
@@ -103,6 +108,7 @@ def make_app(
         limits: What it takes on.
         hosts: Host names under which it answers, None for any. Names of this machine's own address keep web pages
             from elsewhere out.
+        room: The reading room, if there is one.
     """
     queue = JobQueue(generator, limits=limits)
 
@@ -124,6 +130,7 @@ def make_app(
     _add_facts(app, generator, limits)
     _add_jobs(app, generator, queue, limits)
     _add_files(app, queue)
+    add_reading(app, room)
     _add_page(app)
     _add_problems(app)
     app.add_middleware(Guard, token=token, open_paths=_OPEN_PATHS, hosts=hosts, most_bytes=limits.upload_bytes)
@@ -295,6 +302,10 @@ def _add_page(app: FastAPI) -> None:
     @app.get("/", include_in_schema=False)
     def page() -> FileResponse:
         return FileResponse(PAGE / "index.html")
+
+    @app.get("/reading", include_in_schema=False)
+    def reading() -> FileResponse:
+        return FileResponse(PAGE / "reading.html")
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> FileResponse:

@@ -30,24 +30,42 @@ def serve(
             "processes shows it.",
         ),
     ] = None,
+    kit: Annotated[Path | None, typer.Option(help="Folder of a reading kit to be read on the page /reading.")] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="The kit's KIT-key.json: readers see their score once all is answered, no sooner."),
+    ] = None,
+    answers: Annotated[
+        Path | None, typer.Option(help="Folder for the readers' answers; by default KIT-answers beside the kit.")
+    ] = None,
 ) -> None:
     """Serve the page and the REST service until interrupted (Ctrl-C).
 
     Example: `ecgforge serve`, then open http://127.0.0.1:8321
 
+    Reading room: `ecgforge turing make` makes a kit, `ecgforge serve --kit KIT` lets readers answer it in a browser,
+    `ecgforge turing score KIT-key.json KIT-answers/*.csv` scores them all.
+
     No data leaves this machine, and the page needs no network. Anyone who can reach the address can use the
     service, so by default only this machine can. /docs lists the routes.
     """
     require_guarded(host, token)
+    if kit is None and (key, answers) != (None, None):
+        raise ConfigError("expected --key and --answers with a reading kit only; give its folder as --kit")
     require_packages()
     import uvicorn
 
     from ecgforge.generate import Generator
     from ecgforge.serving.rest import LOOPBACK_NAMES, make_app
+    from ecgforge.serving.service.reading import ReadingRoom
 
     with listen(host, port) as listener:
+        room = None if kit is None else ReadingRoom(kit, answers=answers, key_file=key)
         generator = Generator.load(model)
-        app = make_app(generator, token=token, hosts=LOOPBACK_NAMES if is_loopback(host) else None)
+        hosts = LOOPBACK_NAMES if is_loopback(host) else None
+        app = make_app(generator, token=token, hosts=hosts, room=room)
+        if room is not None:
+            typer.echo(f"reading room on {address(listener)}/reading, answers go to {room.answers_folder}")
         typer.echo(f"ecgforge with the model {generator.config.name} on {address(listener)} (Ctrl-C ends it)")
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
 

@@ -83,6 +83,7 @@ def make(
         kit = make_kit(originals, made, out, seed=seed, progress=progress)
     typer.echo(f"{kit.sheets} sheets, {len(sets)} pairs, in {kit.folder} ({kit.name})")
     typer.echo(f"key: {kit.key_file}, SHA-256 {kit.commitment}; keep it, and the seed, from the readers")
+    typer.echo(f"on screen: ecgforge serve --kit {kit.folder}")
     typer.echo(f"then: ecgforge turing score {kit.key_file} ANSWERS.csv ...")
 
 

@@ -2,11 +2,20 @@
 
 const KEPT = "ecgforge-token";
 
-export class Problem extends Error {}
+export class Problem extends Error {
+  constructor(message, status = 0) {
+    super(message);
+    this.status = status; // 0 where the service did not answer
+  }
+}
 
 export async function call(path, options = {}) {
   const response = await answer(path, options);
   return response.json();
+}
+
+export async function picture(path) {
+  return URL.createObjectURL(await (await answer(path, {})).blob());
 }
 
 export async function download(path, options = {}) {
@@ -36,7 +45,7 @@ async function answer(path, { method = "GET", json, body } = {}) {
     await askForToken();
     return answer(path, { method, json, body });
   }
-  if (!response.ok) throw new Problem(await reason(response));
+  if (!response.ok) throw new Problem(await reason(response), response.status);
   return response;
 }
 
