@@ -50,6 +50,9 @@ SPACING: dict[SamplerName, Spacing] = {
     "dpmpp-sde": "log-snr",
     "unipc": "log-snr",
 }
+# Guidance where beats find their places and shapes steadies the rhythm (docs/log.md, "PatchS4: how to sample").
+FLOW_GUIDANCE = 2.0
+FLOW_GUIDANCE_INTERVAL = (0.3, 20.0)
 DEFAULT_MODEL = SHIPPED["default"].folder
 
 
@@ -79,8 +82,9 @@ class SamplingOptions:
         batch_size: Records advanced together; changes speed and memory, never the records.
         others: What holds of the statements that were not asked for: they are absent, or nothing is known of them.
             Only models trained with hidden statements (PatchS4, SSSD-ECG-nle) know the difference.
-        guidance: Weight of classifier-free guidance, 1 for none; for the same models.
-        guidance_interval: Smallest and largest noise over signal where guidance acts; None for everywhere.
+        guidance: Weight of classifier-free guidance, 1 for none; for the same models. None takes FLOW_GUIDANCE within
+            FLOW_GUIDANCE_INTERVAL for our own denoiser and none for the papers' models.
+        guidance_interval: Smallest and largest noise over signal where a given guidance acts; None for everywhere.
         duration: Seconds of a record; None for what the model was trained on. Longer ones are made of overlapping
             windows that are blended at every noise level (see diffusion.windows); only diffusion models make them.
     """
@@ -89,7 +93,7 @@ class SamplingOptions:
     steps: int | None = None
     batch_size: int = 8
     others: Others = "absent"
-    guidance: float = 1.0
+    guidance: float | None = None
     guidance_interval: tuple[float, float] | None = None
     duration: float | None = None
 
@@ -100,7 +104,7 @@ class SamplingOptions:
             raise ConfigError(f"expected a batch size of 1 or more, got {self.batch_size}")
         if self.steps is not None and self.steps < 1:
             raise ConfigError(f"expected 1 or more sampling steps, or None for the sampler's own, got {self.steps}")
-        if self.guidance < 0:
+        if self.guidance is not None and self.guidance < 0:
             raise ConfigError(f"expected a guidance weight of 0 or more, got {self.guidance}")
         if self.guidance_interval is not None and not 0 <= self.guidance_interval[0] < self.guidance_interval[1]:
             raise ConfigError(
@@ -110,7 +114,7 @@ class SamplingOptions:
     @property
     def wants_unknown(self) -> bool:
         """Whether the model must know what "unknown" means."""
-        return self.others == "unknown" or self.guidance != 1
+        return self.others == "unknown" or self.guidance not in (None, 1)
 
 
 def _jobs(statements: Statements | Sequence[Statements], *, n: int, facts: Facts) -> list[Job]:
@@ -394,9 +398,12 @@ class Generator:
         as_denoiser = flow_denoiser if isinstance(self.config.schedule, FlowSchedule) else eps_denoiser
         call = partial(self._call_network, fold=not differentiable)
         denoise: Denoiser = as_denoiser(call, condition)
-        if options.guidance != 1:
+        weight, interval = options.guidance, options.guidance_interval
+        if weight is None and isinstance(self.config.schedule, FlowSchedule):
+            weight, interval = FLOW_GUIDANCE, FLOW_GUIDANCE_INTERVAL
+        if weight not in (None, 1):
             nothing = as_denoiser(call, torch.full_like(condition, torch.nan))
-            denoise = guide(denoise, nothing, weight=options.guidance, interval=options.guidance_interval)
+            denoise = guide(denoise, nothing, weight=weight, interval=interval)
         windows = windowed(denoise, length=self.length, overlap=self.length // 2)
         return lambda x, level: (denoise if x.shape[2] == self.length else windows)(x, level)
 

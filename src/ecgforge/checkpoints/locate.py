@@ -33,7 +33,7 @@ class ShippedModel:
 
 
 SHIPPED: Mapping[str, ShippedModel] = MappingProxyType(
-    {"default": ShippedModel(folder=_WEIGHTS / "default", licence="CC BY 4.0")}
+    {name: ShippedModel(folder=_WEIGHTS / name, licence="CC BY 4.0") for name in ("default", "sssd-ecg-small")}
 )
 
 

@@ -109,8 +109,12 @@ def generate(
         typer.Option(help="Statements not asked for are absent, or nothing is known of them (not with SSSD-ECG)."),
     ] = OthersChoice.ABSENT,
     guidance: Annotated[
-        float, typer.Option(min=0, help="Above 1: more typical of the statements, less varied (not with SSSD-ECG).")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            min=0,
+            help="Above 1: more typical of the statements, less varied; 1: none. By default what suits the model.",
+        ),
+    ] = None,
     guidance_interval: Annotated[
         str | None, typer.Option(help="Noise over signal where guidance acts, e.g. `0.3:5`; by default everywhere.")
     ] = None,
