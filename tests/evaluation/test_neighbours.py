@@ -10,17 +10,26 @@ from sklearn.metrics import roc_auc_score
 from ecgforge.errors import DataError
 from ecgforge.evaluation.neighbours import (
     QUANTILES,
+    TrainingDistances,
     delong_interval,
     measure_training_distances,
     membership_inference,
+    standardise,
 )
+
+
+def measure(training: np.ndarray, synthetic: np.ndarray, held_out: np.ndarray) -> TrainingDistances:
+    sets = {"training": training, "synthetic": synthetic, "held-out": held_out}
+    return measure_training_distances(
+        *(standardise(features, training=training, name=name) for name, features in sets.items())
+    )
 
 
 def test_distances_by_hand() -> None:
     training = np.array([[0.0, 0.0], [2.0, 20.0]])  # deviations 1 and 10
     synthetic = np.array([[0.0, 10.0], [2.0, 21.0], [2.0, 20.0]])
     held_out = np.array([[-3.0, 0.0], [5.0, 60.0]])
-    result = measure_training_distances(training, synthetic, held_out)
+    result = measure(training, synthetic, held_out)
     root = math.sqrt(2)  # of the number of features
     np.testing.assert_allclose(result.synthetic, [1 / root, 0.1 / root, 0], atol=1e-15)
     np.testing.assert_array_equal(result.nearest_training, [0, 1, 1])
@@ -34,9 +43,9 @@ def test_distances_by_hand() -> None:
 def test_units_of_features_do_not_matter() -> None:
     rng = np.random.default_rng(0)
     training, synthetic, held_out = rng.normal(size=(60, 4)), rng.normal(size=(30, 4)), rng.normal(size=(20, 4))
-    expected = measure_training_distances(training, synthetic, held_out)
+    expected = measure(training, synthetic, held_out)
     scale, shift = np.array([1e-3, 1.0, 50.0, 1e4]), np.array([5.0, 0.0, -3.0, 1.0])
-    result = measure_training_distances(training * scale + shift, synthetic * scale + shift, held_out * scale + shift)
+    result = measure(training * scale + shift, synthetic * scale + shift, held_out * scale + shift)
     np.testing.assert_allclose(result.synthetic, expected.synthetic, rtol=1e-9)
     np.testing.assert_allclose(result.held_out, expected.held_out, rtol=1e-9)
     assert result.too_near == expected.too_near
@@ -44,9 +53,7 @@ def test_units_of_features_do_not_matter() -> None:
 
 def test_a_generator_that_knows_the_distribution_is_at_one_percent() -> None:
     rng = np.random.default_rng(1)
-    result = measure_training_distances(
-        rng.normal(size=(300, 5)), rng.normal(size=(3000, 5)), rng.normal(size=(3000, 5))
-    )
+    result = measure(rng.normal(size=(300, 5)), rng.normal(size=(3000, 5)), rng.normal(size=(3000, 5)))
     assert result.too_near == pytest.approx(0.01, abs=0.008)  # 30 of 3000 on both sides: deviation 0.26 %
     np.testing.assert_allclose(result.synthetic_quantiles[2:7], result.held_out_quantiles[2:7], rtol=0.1)
 
@@ -56,7 +63,7 @@ def test_copies_are_found_and_named() -> None:
     training, held_out = rng.normal(size=(200, 10)) + 1000, rng.normal(size=(100, 10)) + 1000
     copied = [17, 3, 150]
     synthetic = np.concatenate([training[copied], rng.normal(size=(57, 10)) + 1000])
-    result = measure_training_distances(training, synthetic, held_out)
+    result = measure(training, synthetic, held_out)
     np.testing.assert_array_equal(result.synthetic[:3], 0)
     np.testing.assert_array_equal(result.nearest_training[:3], copied)
     assert 3 / 60 <= result.too_near < 6 / 60
@@ -64,7 +71,7 @@ def test_copies_are_found_and_named() -> None:
 
 def test_a_feature_that_never_varies_in_training_still_tells_records_apart() -> None:
     training = np.array([[0.0, 1.0], [2.0, 1.0]])
-    result = measure_training_distances(training, np.array([[0.0, 1.0], [0.0, 4.0]]), training + 0.5)
+    result = measure(training, np.array([[0.0, 1.0], [0.0, 4.0]]), training + 0.5)
     np.testing.assert_allclose(result.synthetic, [0, 3 / math.sqrt(2)])
 
 
@@ -72,9 +79,23 @@ def test_bad_features_are_refused() -> None:
     good = np.random.default_rng(3).normal(size=(5, 2))
     broken = np.where(np.eye(5, 2) > 0, np.nan, good)
     with pytest.raises(DataError, match="in 2 of 5 held-out records"):
-        measure_training_distances(good, good, broken)
+        measure(good, good, broken)
     with pytest.raises(DataError, match="2 or more synthetic records, got 1"):
-        measure_training_distances(good, good[:1], good)
+        measure(good, good[:1], good)
+    with pytest.raises(DataError, match="2 or more held-out records, got 1"):
+        measure_training_distances(good, good, good[:1])
+
+
+def test_any_search_will_do() -> None:
+    def by_difference(queries: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        away = np.abs(queries[:, None] - references[None])
+        return away.min(axis=1), away.argmin(axis=1)
+
+    training, synthetic = np.array([0.0, 10.0]), np.array([9.0, 1.0, 0.5])
+    result = measure_training_distances(training, synthetic, np.array([3.0, 13.0]), search=by_difference)
+    np.testing.assert_array_equal(result.synthetic, [1, 1, 0.5])
+    np.testing.assert_array_equal(result.nearest_training, [1, 0, 0])
+    assert (result.limit, result.too_near) == (3, 1)
 
 
 def test_delong_interval_by_hand() -> None:

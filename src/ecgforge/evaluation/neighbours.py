@@ -4,10 +4,11 @@ A generator that has learnt the distribution comes as near to its training recor
 that has learnt the records comes nearer.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from scipy.stats import norm, rankdata
 
 from ecgforge.errors import DataError
@@ -15,15 +16,15 @@ from ecgforge.evaluation.distances import checked_features, nearest
 from ecgforge.scores import Interval
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+Search = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Distance of each query (first argument) to its nearest reference (second), and that one's row."""
+
 NEAR = 0.01  # quantile of the held-out records' distances below which a synthetic one counts as too near
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingDistances:
     """Distances to the nearest training record, of synthetic and of held-out real records.
-
-    Distances are Euclidean over features divided by their standard deviation in training, and by the root of their
-    number: two unrelated records of independent features lie about sqrt(2) apart.
 
     Attributes:
         synthetic: (M,) distance of each synthetic record.
@@ -62,30 +63,53 @@ class MembershipInference:
     non_members: int
 
 
+def standardise(
+    features: Float[np.ndarray, "N H"], *, training: Float[np.ndarray, "T H"], name: str
+) -> Float[np.ndarray, "N H"]:
+    """Features over their standard deviation in training, and over the root of their number.
+
+    So two unrelated records of independent features lie about sqrt(2) apart.
+
+    Args:
+        features: Of any records.
+        training: Of the records the generator was trained on.
+        name: What records these are, for messages.
+
+    Raises:
+        DataError: fewer than 2 records, or features that are not finite.
+    """
+    spread = checked_features(training, name="training").std(axis=0)
+    # A feature that never varies in training keeps its unit: a synthetic record that differs there is no copy.
+    return checked_features(features, name=name) / (np.where(spread > 0, spread, 1) * np.sqrt(training.shape[1]))
+
+
 def measure_training_distances(
-    training: Float[np.ndarray, "T H"], synthetic: Float[np.ndarray, "M H"], held_out: Float[np.ndarray, "N H"]
+    training: Shaped[np.ndarray, "T ..."],
+    synthetic: Shaped[np.ndarray, "M ..."],
+    held_out: Shaped[np.ndarray, "N ..."],
+    *,
+    search: Search = nearest,
 ) -> TrainingDistances:
     """Nearest training record of each synthetic record, against that of each held-out real record.
 
     Args:
-        training: Features of the records the generator was trained on.
-        synthetic: Features of what it generated.
-        held_out: Features of real records of other patients, which it has not seen.
+        training: The records the generator was trained on, as `search` takes them; for the Euclidean search, features
+            that were made comparable by `standardise`.
+        synthetic: What it generated.
+        held_out: Real records of other patients, which it has not seen.
+        search: Finds the nearest one.
 
     Raises:
-        DataError: fewer than 2 records on a side, or features that are not finite.
+        DataError: fewer than 2 records on a side.
 
     Source: distance to the closest record against a holdout: Platzer and Reutterer 2021
     (Frontiers in Big Data 4:679939); here with the 1 % quantile of the holdout as the limit.
     """
-    training = checked_features(training, name="training")
-    synthetic = checked_features(synthetic, name="synthetic")
-    held_out = checked_features(held_out, name="held-out")
-    spread = training.std(axis=0)
-    # A feature that never varies in training keeps its unit: a synthetic record that differs there is no copy.
-    scale = np.where(spread > 0, spread, 1) * np.sqrt(training.shape[1])
-    synthetic_distance, row = nearest(synthetic / scale, training / scale)
-    held_out_distance, _ = nearest(held_out / scale, training / scale)
+    for name, records in (("training", training), ("synthetic", synthetic), ("held-out", held_out)):
+        if len(records) < 2:
+            raise DataError(f"expected 2 or more {name} records, got {len(records)}")
+    synthetic_distance, row = search(synthetic, training)
+    held_out_distance, _ = search(held_out, training)
     limit = float(np.quantile(held_out_distance, NEAR))
     return TrainingDistances(
         synthetic=synthetic_distance,

@@ -26,6 +26,7 @@ from ecgforge.serving.convert_command import convert
 from ecgforge.serving.evaluate_command import evaluate
 from ecgforge.serving.notes import silence_notes
 from ecgforge.serving.plot_command import plot
+from ecgforge.serving.privacy_command import privacy
 from ecgforge.serving.serve_command import serve
 
 app = typer.Typer(
@@ -46,6 +47,7 @@ app.command("complete")(restore_commands.complete)
 app.command("inpaint")(restore_commands.inpaint)
 app.command("vary")(restore_commands.vary)
 app.command("evaluate")(evaluate)
+app.command("privacy")(privacy)
 app.command("beats")(study_commands.beats)
 app.command("interpolate")(study_commands.interpolate)
 app.command("plot")(plot)
