@@ -10,11 +10,12 @@ from tiny_world import hand_out
 # What a page's reader has before the first line: made by an earlier page, by the reader, or downloaded.
 AT_HAND = {
     "README.md": ("ptb-xl-1.0.3", "100000.pkl"),
-    "tasks/generate.md": ("runs/small", "runs/nle", "runs/patch-s4"),
+    "tasks/generate.md": ("runs/small", "runs/nle"),
     "tasks/complete-and-vary.md": ("out",),
     "tasks/train-on-your-data.md": ("ptb-xl-1.0.3", "my-records"),
     "tasks/copy-a-data-set.md": ("store", "runs/small"),
     "tasks/evaluate.md": ("store", "twin"),
+    "tasks/privacy.md": ("store", "runs/small"),
     "tasks/beats-and-interpolations.md": ("store", "twin", "runs/small"),
     "tasks/turing-test.md": ("store", "twin"),
     "tasks/convert-formats.md": ("out",),

@@ -25,6 +25,11 @@ LENGTH = 200
 STATES = 16
 
 
+@pytest.fixture(autouse=True)
+def _small_layers_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ecgforge.models.s4._WORTH_SHARING", 0)
+
+
 def relative(a: Tensor, b: Tensor) -> float:
     return float(((a.double() - b.double()).norm() / b.double().norm()).detach())
 

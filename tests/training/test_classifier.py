@@ -100,7 +100,7 @@ def test_a_classifier_is_no_generator_and_the_reverse(store: EcgStore, tmp_path:
     assert isinstance(model.network, XResNet1d)
     with pytest.raises(CheckpointError, match="generates records, got tiny-classifier, a xresnet1d"):
         Generator(model)
-    with pytest.raises(CheckpointError, match="statement classifier, got the sssd model"):
+    with pytest.raises(CheckpointError, match="statement classifier, got the patch-s4 model"):
         Classifier(load_model(Path(__file__).parents[2] / "src" / "ecgforge" / "weights" / "default"))
 
 

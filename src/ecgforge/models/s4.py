@@ -36,6 +36,7 @@ KernelName = Literal["s4", "s4d"]
 
 DIRECTIONS = 2  # forward in time, backward in time
 _DT_RANGE = (1e-3, 1e-1)
+_WORTH_SHARING = 2**22  # numbers of a layer's own basis; smaller ones stay bitwise the same on any number of threads
 _CHANNELS_AT_ONCE = 64  # bounds the memory of dense A: (64, N, N) complex128
 
 
@@ -104,7 +105,8 @@ class DplrKernel(nn.Module):
     def _compute_basis(self) -> KernelBasis:
         system, dt, dtype = self._system(), self.log_dt.double().exp(), self.C.dtype
         low_rank = None
-        if self.cauchy == "full" and dtype != torch.float64:
+        size = self.C.shape[1] * 2 * self.C.shape[2] * self.length
+        if self.cauchy == "full" and dtype != torch.float64 and size >= _WORTH_SHARING:
             low_rank = low_rank_basis(*system, dt, length=self.length, dtype=dtype)
         return low_rank or full_basis(*system, dt, length=self.length, cauchy=self.cauchy, dtype=dtype)
 
