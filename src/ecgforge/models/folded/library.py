@@ -44,11 +44,15 @@ class Absent:
     reason: str
 
 
-@cache
 def native_kernels() -> ctypes.CDLL | Absent:
     """The kernels, compiled if this machine has not compiled this version yet; looked for once per process."""
     if os.environ.get("ECGFORGE_NATIVE") == "0":
         return Absent("ECGFORGE_NATIVE=0 is set")
+    return _found_kernels()
+
+
+@cache
+def _found_kernels() -> ctypes.CDLL | Absent:
     found = build(_SOURCE, folder=cache_folder())
     if isinstance(found, Absent):
         logger.info("sampling without native kernels: %s", found.reason)
