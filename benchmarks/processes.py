@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from measuring import print_table, ratio, seconds
 
-from ecgforge.generate import SamplingOptions, sample_in_processes
+from ecgforge.generate import SamplingOptions
+from ecgforge.parallel import sample_in_processes
 
 
 def main() -> None:

@@ -11,10 +11,11 @@ from ecgforge.checkpoints.native import Model, ModelConfig, save_model
 from ecgforge.diffusion.schedule import LinearSchedule
 from ecgforge.errors import CheckpointError, ConfigError, LabelError
 from ecgforge.facts import Facts
-from ecgforge.generate import DEFAULT_MODEL, Generator, Job, SamplingOptions, sample_in_processes
+from ecgforge.generate import DEFAULT_MODEL, Generator, Job, SamplingOptions
 from ecgforge.labels import vocabulary
 from ecgforge.leads import MODEL_LEADS, STANDARD_LEADS, lead_law_residual
 from ecgforge.models.sssd import SssdEcg
+from ecgforge.parallel import sample_in_processes
 
 QUICK = SamplingOptions(steps=4)
 SETS = ("NORM,SR", "IMI:0.5,SR")

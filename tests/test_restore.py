@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ecgforge.checkpoints.native import Model, ModelConfig
+from ecgforge.data.simulate import simulate_record
 from ecgforge.diffusion.flow import FlowSchedule
 from ecgforge.diffusion.schedule import LinearSchedule
 from ecgforge.errors import ConfigError, DataError
@@ -19,8 +20,10 @@ from ecgforge.labels import vocabulary
 from ecgforge.leads import MODEL_LEADS, STANDARD_LEADS, lead_law_residual, twelve_from_eight
 from ecgforge.models.patch_s4 import PatchS4, PatchS4Config
 from ecgforge.models.sssd import SssdConfig, SssdEcg
+from ecgforge.r_peaks import find_r_peaks
+from ecgforge.rates import resample_record
 from ecgforge.record import EcgRecord, Patient
-from ecgforge.restore import complete, inpaint, vary
+from ecgforge.restore import _beats, complete, inpaint, vary
 
 SCALES = tuple(0.1 + 0.05 * number for number in range(8))
 LENGTH = 400
@@ -171,3 +174,19 @@ def test_long_records_are_sampled_in_windows(generator: Generator) -> None:
     for duration in (3.0, 9.01):
         with pytest.raises(ConfigError, match="duration of 4 s or more in steps of 0.04 s and a diffusion model"):
             generator.sample("AFIB", options=replace(FEW, duration=duration))
+
+
+def test_beats_are_found_in_the_leads_that_are_whole(generator: Generator) -> None:
+    ecg = resample_record(simulate_record("SR", seed=0, index=0), 100)
+    short = replace(ecg, signal=ecg.signal[:, :LENGTH])
+    everywhere = find_r_peaks(short)
+    given = only(short, "II", "V2")
+    marks = np.flatnonzero(_beats(generator, given))
+    assert len(marks) == len(everywhere) > 2
+    assert np.abs(marks - everywhere).max() <= 3  # the joint peak of two leads lies near that of eight
+    gap = given.signal.copy()
+    gap[1, 40:60] = np.nan
+    one = replace(given, signal=gap)
+    assert np.array_equal(np.flatnonzero(_beats(generator, one)), find_r_peaks(given, leads=("II",)))
+    gap[0, 80] = np.nan
+    assert _beats(generator, replace(given, signal=gap)) is None

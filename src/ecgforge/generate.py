@@ -1,12 +1,10 @@
 """Generator: load a model once, sample as many records as wanted. The command line and notebooks use only this."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -16,7 +14,7 @@ from torch import Tensor
 from ecgforge.checkpoints.locate import SHIPPED, locate_model
 from ecgforge.checkpoints.native import Model, load_model
 from ecgforge.diffusion import SAMPLERS
-from ecgforge.diffusion.denoiser import Denoiser, eps_denoiser
+from ecgforge.diffusion.denoiser import Denoiser, Network, eps_denoiser
 from ecgforge.diffusion.flow import FlowSchedule, flow_denoiser
 from ecgforge.diffusion.guidance import guide
 from ecgforge.diffusion.schedule import NoiseLevel, Spacing
@@ -27,8 +25,9 @@ from ecgforge.labels import parse_statements, statement
 from ecgforge.leads import complete_twelve
 from ecgforge.models import NetworkConfig
 from ecgforge.models.folded import FoldedSssd
-from ecgforge.models.patch_s4 import PatchS4Config
+from ecgforge.models.patch_s4 import PatchS4, PatchS4Config
 from ecgforge.models.pulse2pulse import Pulse2PulseConfig
+from ecgforge.models.rhythm import mark_beats
 from ecgforge.models.s4 import kernels_kept
 from ecgforge.models.sssd import SssdConfig, SssdEcg
 from ecgforge.models.wavegan import WaveGanConfig
@@ -43,6 +42,8 @@ Progress = Callable[[int, int], None]
 # Ancestral sampling mends what a small network gets wrong at high noise and wants its steps spread evenly in time;
 # the solvers of the deterministic flow are exact in few steps but keep such errors (docs/log.md, "Which sampler").
 DEFAULT_STEPS: dict[SamplerName, int] = {"ddpm": 50, "ddim": 20, "dpmpp": 20, "dpmpp-sde": 20, "unipc": 20}
+# Our own denoiser is told where the beats are: more calls make nothing better (docs/log.md, "How many network calls").
+FLOW_STEPS: dict[SamplerName, int] = DEFAULT_STEPS | {"dpmpp": 10, "unipc": 10}
 SPACING: dict[SamplerName, Spacing] = {
     "ddpm": "time",
     "ddim": "log-snr",
@@ -50,10 +51,9 @@ SPACING: dict[SamplerName, Spacing] = {
     "dpmpp-sde": "log-snr",
     "unipc": "log-snr",
 }
-# Guidance where beats find their places and shapes steadies the rhythm (docs/log.md, "PatchS4: how to sample").
-FLOW_GUIDANCE = 2.0
-FLOW_GUIDANCE_INTERVAL = (0.3, 20.0)
 DEFAULT_MODEL = SHIPPED["default"].folder
+
+_RHYTHM = 3  # purpose of the random streams that beats are drawn from; noise has its own
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,13 @@ class SamplingOptions:
     Attributes:
         sampler: Key of diffusion.SAMPLERS; None takes the one that suits the model: dpmpp for the flow of our own
             denoiser, ddpm for the papers' models.
-        steps: Network calls per record; None takes the sampler's DEFAULT_STEPS. The papers use ddpm with all 200.
+        steps: Network calls per record; None takes the sampler's DEFAULT_STEPS, FLOW_STEPS for our own denoiser. The
+            papers use ddpm with all 200.
         batch_size: Records advanced together; changes speed and memory, never the records.
         others: What holds of the statements that were not asked for: they are absent, or nothing is known of them.
             Only models trained with hidden statements (PatchS4, SSSD-ECG-nle) know the difference.
-        guidance: Weight of classifier-free guidance, 1 for none; for the same models. None takes FLOW_GUIDANCE within
-            FLOW_GUIDANCE_INTERVAL for our own denoiser and none for the papers' models.
-        guidance_interval: Smallest and largest noise over signal where a given guidance acts; None for everywhere.
+        guidance: Weight of classifier-free guidance, 1 for none; for the same models.
+        guidance_interval: Smallest and largest noise over signal where guidance acts; None for everywhere.
         duration: Seconds of a record; None for what the model was trained on. Longer ones are made of overlapping
             windows that are blended at every noise level (see diffusion.windows); only diffusion models make them.
     """
@@ -93,7 +93,7 @@ class SamplingOptions:
     steps: int | None = None
     batch_size: int = 8
     others: Others = "absent"
-    guidance: float | None = None
+    guidance: float = 1.0
     guidance_interval: tuple[float, float] | None = None
     duration: float | None = None
 
@@ -104,7 +104,7 @@ class SamplingOptions:
             raise ConfigError(f"expected a batch size of 1 or more, got {self.batch_size}")
         if self.steps is not None and self.steps < 1:
             raise ConfigError(f"expected 1 or more sampling steps, or None for the sampler's own, got {self.steps}")
-        if self.guidance is not None and self.guidance < 0:
+        if self.guidance < 0:
             raise ConfigError(f"expected a guidance weight of 0 or more, got {self.guidance}")
         if self.guidance_interval is not None and not 0 <= self.guidance_interval[0] < self.guidance_interval[1]:
             raise ConfigError(
@@ -114,10 +114,16 @@ class SamplingOptions:
     @property
     def wants_unknown(self) -> bool:
         """Whether the model must know what "unknown" means."""
-        return self.others == "unknown" or self.guidance not in (None, 1)
+        return self.others == "unknown" or self.guidance != 1
 
 
-def _jobs(statements: Statements | Sequence[Statements], *, n: int, facts: Facts) -> list[Job]:
+def jobs_of(statements: Statements | Sequence[Statements], *, n: int = 1, facts: Facts = Facts()) -> list[Job]:
+    """n jobs for each statement set, numbered from 0.
+
+    Raises:
+        LabelError: a statement does not exist.
+        ConfigError: n is below 1.
+    """
     if n < 1:
         raise ConfigError(f"expected 1 or more records per statement set, got {n}")
     sets = [statements] if isinstance(statements, str | Mapping) else list(statements)
@@ -210,7 +216,7 @@ class Generator:
             ConfigError: n, seed or options are out of range, or the model cannot be asked for a fact.
         """
         return list(
-            self.sample_each(_jobs(statements, n=n, facts=facts), seed=seed, options=options, progress=progress)
+            self.sample_each(jobs_of(statements, n=n, facts=facts), seed=seed, options=options, progress=progress)
         )
 
     def sample_each(
@@ -235,8 +241,8 @@ class Generator:
             for start in range(0, len(jobs), options.batch_size):
                 batch = jobs[start : start + options.batch_size]
                 signals = self._sample_batch(
-                    np.stack(conditions[start : start + len(batch)]),
-                    [job.index for job in batch],
+                    batch,
+                    conditions[start : start + len(batch)],
                     seed=seed,
                     options=options,
                     progress=_share_of(progress, calls, start=start, size=len(batch)),
@@ -293,10 +299,15 @@ class Generator:
                 raise ConfigError(f"expected no number of steps: {self.config.name} makes a record in one call")
             return ()
         if isinstance(schedule, FlowSchedule):
-            return schedule.levels(options.steps or DEFAULT_STEPS[sampler])
-        own = min(DEFAULT_STEPS[sampler], schedule.T)
+            return schedule.levels(options.steps or self.default_steps[sampler])
+        own = min(self.default_steps[sampler], schedule.T)
         steps = own if options.steps is None else options.steps
         return schedule.levels(steps, spacing=SPACING[sampler])
+
+    @property
+    def default_steps(self) -> dict[SamplerName, int]:
+        """Network calls of each sampler if nothing else is asked for."""
+        return FLOW_STEPS if isinstance(self.config.schedule, FlowSchedule) else DEFAULT_STEPS
 
     def sampler_of(self, options: SamplingOptions) -> SamplerName:
         """The sampler asked for, or the one that suits this model."""
@@ -305,20 +316,36 @@ class Generator:
     @torch.no_grad()
     def _sample_batch(
         self,
-        condition: Float[np.ndarray, "B K"],
-        indices: Sequence[int],
+        jobs: Sequence[Job],
+        conditions: Sequence[Float[np.ndarray, "K"]],
         *,
         seed: int,
         options: SamplingOptions,
         progress: Progress | None,
     ) -> Float[np.ndarray, "B C L"]:
-        streams = [record_stream(seed, index) for index in indices]
-        given = torch.from_numpy(condition).to(self.device)
+        streams = [record_stream(seed, job.index) for job in jobs]
+        given = torch.from_numpy(np.stack(conditions)).to(self.device)
         if self.config.schedule is None:
-            records = self._call_once(streams, given)
-        else:
-            records = self._denoise(streams, given, options=options, progress=progress)
-        return records.cpu().numpy()
+            return self._call_once(streams, given).cpu().numpy()
+        beats = None
+        if self.knows_beats:
+            samples = self._samples(options)
+            drawn = [self._draw_beats(*task, seed=seed, samples=samples) for task in zip(jobs, conditions, strict=True)]
+            beats = torch.from_numpy(np.stack(drawn)).to(self.device)
+        return self._denoise(streams, given, beats=beats, options=options, progress=progress).cpu().numpy()
+
+    def _draw_beats(
+        self, job: Job, condition: Float[np.ndarray, "K"], *, seed: int, samples: int
+    ) -> Float[np.ndarray, "L"]:
+        """A rhythm that the statements and facts allow, as a signal (see mark_beats)."""
+        rate, rhythm = self.config.rate, cast(PatchS4, self._network).rhythm
+        times = rhythm.draw_beats(
+            condition,
+            seconds=samples / rate,
+            stream=record_stream(seed, job.index, purpose=_RHYTHM),
+            heart_rate=job.facts.heart_rate,
+        )
+        return mark_beats((times * rate).astype(np.int64), samples)
 
     @property
     def network(self) -> torch.nn.Module:
@@ -330,6 +357,11 @@ class Generator:
         """Whether a statement can be left open, neither present nor absent."""
         network = self.config.network
         return isinstance(network, PatchS4Config) or (isinstance(network, SssdConfig) and network.statements != "sum")
+
+    @property
+    def knows_beats(self) -> bool:
+        """Whether the network is told where the beats are."""
+        return isinstance(self.config.network, PatchS4Config)
 
     @property
     def units_mv(self) -> Float[Tensor, "C 1"]:
@@ -370,6 +402,7 @@ class Generator:
         streams: Sequence[np.random.Generator],
         condition: Tensor,
         *,
+        beats: Float[Tensor, "B L"] | None,
         options: SamplingOptions,
         progress: Progress | None,
     ) -> Float[Tensor, "B C L"]:
@@ -378,13 +411,19 @@ class Generator:
         def noise() -> Tensor:
             return self._draw(lambda stream: stream.standard_normal(shape, dtype=np.float32), streams)
 
-        denoise, sampler = self.denoiser(condition, options=options), SAMPLERS[self.sampler_of(options)]
+        denoise = self.denoiser(condition, beats=beats, options=options)
+        sampler = SAMPLERS[self.sampler_of(options)]
         with torch.nn.utils.parametrize.cached():  # weight norm is worked out once per batch, not per call
             records = sampler(denoise, noise(), self.levels(options), noise=noise, progress=progress)
         return records * self.units_mv
 
     def denoiser(
-        self, condition: Float[Tensor, "B K"], *, options: SamplingOptions, differentiable: bool = False
+        self,
+        condition: Float[Tensor, "B K"],
+        *,
+        beats: Float[Tensor, "B L"] | None = None,
+        options: SamplingOptions,
+        differentiable: bool = False,
     ) -> Denoiser:
         """The denoiser of a diffusion model for given conditions, guided as the options say.
 
@@ -392,33 +431,42 @@ class Generator:
 
         Args:
             condition: See `condition`.
+            beats: Where the beats are (see mark_beats), for models that `knows_beats`; None where nothing is known.
             options: Of guidance.
             differentiable: Whether gradients by x are wanted; on a CPU some networks are then slower.
         """
-        as_denoiser = flow_denoiser if isinstance(self.config.schedule, FlowSchedule) else eps_denoiser
-        call = partial(self._call_network, fold=not differentiable)
-        denoise: Denoiser = as_denoiser(call, condition)
-        weight, interval = options.guidance, options.guidance_interval
-        if weight is None and isinstance(self.config.schedule, FlowSchedule):
-            weight, interval = FLOW_GUIDANCE, FLOW_GUIDANCE_INTERVAL
-        if weight not in (None, 1):
-            nothing = as_denoiser(call, torch.full_like(condition, torch.nan))
-            denoise = guide(denoise, nothing, weight=weight, interval=interval)
-        windows = windowed(denoise, length=self.length, overlap=self.length // 2)
-        return lambda x, level: (denoise if x.shape[2] == self.length else windows)(x, level)
 
-    def _call_network(self, x: Tensor, level: Tensor, condition: Tensor, *, fold: bool = True) -> Tensor:
+        def denoiser_at(start: int) -> Denoiser:
+            part = None if beats is None else beats[:, start : start + self.length]
+            call = partial(self._call_network, beats=part, fold=not differentiable)
+            return self._guided(call, condition, options=options)
+
+        first, windows = denoiser_at(0), windowed(denoiser_at, length=self.length, overlap=self.length // 2)
+        return lambda x, level: (first if x.shape[2] == self.length else windows)(x, level)
+
+    def _guided(self, call: Network, condition: Float[Tensor, "B K"], *, options: SamplingOptions) -> Denoiser:
+        as_denoiser = flow_denoiser if isinstance(self.config.schedule, FlowSchedule) else eps_denoiser
+        denoise: Denoiser = as_denoiser(call, condition)
+        if options.guidance == 1:
+            return denoise
+        nothing = as_denoiser(call, torch.full_like(condition, torch.nan))
+        return guide(denoise, nothing, weight=options.guidance, interval=options.guidance_interval)
+
+    def _call_network(
+        self, x: Tensor, level: Tensor, condition: Tensor, *, beats: Tensor | None = None, fold: bool = True
+    ) -> Tensor:
         """The network; on a CPU folded where that is possible, and record by record.
 
         There a record alone stays in the cache, and its rounding does not depend on its company.
         """
+        told = (x, level, condition) if beats is None else (x, level, condition, beats)
         if self.device.type != "cpu":
-            return self._network(x, level, condition)
+            return cast(Tensor, self._network(*told))
         if fold and isinstance(self._network, SssdEcg):
             if self._folded is None:
                 self._folded = FoldedSssd(self._network)
             return self._folded(x, level, condition)
-        rows = [self._network(x[i : i + 1], level[i : i + 1], condition[i : i + 1]) for i in range(len(x))]
+        rows = [self._network(*(part[i : i + 1] for part in told)) for i in range(len(x))]
         return torch.cat(rows)
 
     def _record(self, signal: Float[np.ndarray, "C L"], job: Job, *, seed: int) -> EcgRecord:
@@ -435,89 +483,3 @@ class Generator:
                 index=job.index,
             ),
         )
-
-
-# ------------------------------------------------------------------------------------- several processes
-
-
-def sample_in_processes(
-    statements: Statements | Sequence[Statements],
-    *,
-    n: int = 1,
-    seed: int = 0,
-    facts: Facts = Facts(),
-    options: SamplingOptions = SamplingOptions(),
-    model: Path | None = None,
-    device: str = "cpu",
-    processes: int = 1,
-    progress: Progress | None = None,
-) -> Iterator[EcgRecord]:
-    """The records of Generator.load(model).sample(...), one by one, made by worker processes of one thread each.
-
-    Args:
-        statements, n, seed, facts, options: as Generator.sample.
-        model: Model folder, None for the default.
-        device: Where every process samples.
-        processes: How many; 1 samples here, on all threads.
-        progress: Called with (done, total), in network calls or in records.
-
-    Raises:
-        LabelError, ConfigError, CheckpointError: before any process is started.
-    """
-    jobs = _jobs(statements, n=n, facts=facts)
-    return sample_jobs(
-        jobs, seed=seed, options=options, model=model, device=device, processes=processes, progress=progress
-    )
-
-
-def sample_jobs(
-    jobs: Sequence[Job],
-    *,
-    seed: int = 0,
-    options: SamplingOptions = SamplingOptions(),
-    model: Path | None = None,
-    device: str = "cpu",
-    processes: int = 1,
-    progress: Progress | None = None,
-) -> Iterator[EcgRecord]:
-    """As sample_in_processes, for jobs: see Generator.sample_each."""
-    model = locate_model(model)  # once, not in every process
-    generator = Generator.load(model, device=device)
-    generator.check(jobs, options=options)
-    if processes == 1:
-        return generator.sample_each(jobs, seed=seed, options=options, progress=progress)
-    chunks = [jobs[start : start + options.batch_size] for start in range(0, len(jobs), options.batch_size)]
-    return _spread([(chunk, seed, options) for chunk in chunks], processes, (model, device), progress)
-
-
-_Task = tuple[Sequence[Job], int, SamplingOptions]
-
-
-def _spread(
-    tasks: Sequence[_Task], processes: int, worker: tuple[Path | None, str], progress: Progress | None
-) -> Iterator[EcgRecord]:
-    done, total = 0, sum(len(jobs) for jobs, _, _ in tasks)
-    with ProcessPoolExecutor(
-        processes, mp_context=get_context("spawn"), initializer=_start_worker, initargs=worker
-    ) as pool:
-        for records in pool.map(_sample_chunk, tasks):
-            yield from records
-            done += len(records)
-            if progress:
-                progress(done, total)
-
-
-_worker_generator: Generator | None = None  # one per worker process, set when it starts
-
-
-def _start_worker(model: Path | None, device: str) -> None:
-    global _worker_generator
-    torch.set_num_threads(1)
-    _worker_generator = Generator.load(model, device=device)
-
-
-def _sample_chunk(task: _Task) -> list[EcgRecord]:
-    jobs, seed, options = task
-    if _worker_generator is None:
-        raise RuntimeError("a worker process was used before it was started")
-    return list(_worker_generator.sample_each(jobs, seed=seed, options=options))

@@ -1,5 +1,7 @@
 """Where the beats of an ECG are."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.ndimage import uniform_filter1d
@@ -22,12 +24,16 @@ _REFRACTORY_S = 0.25  # no two beats closer: 240 a minute
 _REACH_S = 0.08  # from the centre of the QRS complex to its peak
 
 
-def find_r_peaks(record: EcgRecord) -> Int[np.ndarray, "N"]:
+def find_r_peaks(record: EcgRecord, *, leads: Sequence[str] = MODEL_LEADS) -> Int[np.ndarray, "N"]:
     """Sample positions of the R peaks, ascending: where the eight independent leads together are largest.
 
     A QRS complex that is small or negative in one lead is not in all of them, so the leads' joint power between 6 and
     20 Hz finds the complexes, and the root of their summed squares (1-40 Hz) their peaks. That joint peak may lie
     some ms from the R peak of a single lead.
+
+    Args:
+        record: At least 1 s at 100 Hz or more.
+        leads: Others to look at, where not all eight are there.
 
     Raises:
         DataError: a lead is missing, or the record is shorter than 1 s or sampled below 100 Hz.
@@ -37,7 +43,7 @@ def find_r_peaks(record: EcgRecord) -> Int[np.ndarray, "N"]:
             f"expected a record of {SHORTEST_S:g} s or more at {SLOWEST_RATE:g} Hz or more to find beats in, "
             f"got {record.duration:g} s at {record.rate:g} Hz"
         )
-    signal = np.nan_to_num(record.in_leads(MODEL_LEADS).astype(np.float64))
+    signal = np.nan_to_num(record.in_leads(leads).astype(np.float64))
     smoothing = max(1, round(_SMOOTHING_S * record.rate))
     activity = uniform_filter1d(_joint_size(signal, _QRS_BAND, record.rate) ** 2, smoothing) ** 0.5
     # Padded by a sample, so that a complex cut by the record's edge counts.
@@ -58,8 +64,12 @@ def measure_heart_rate(record: EcgRecord) -> float | None:
     Raises:
         DataError: as find_r_peaks.
     """
-    peaks = find_r_peaks(record)
-    return 60 * record.rate / float(np.median(np.diff(peaks))) if len(peaks) > 2 else None
+    return rate_of_peaks(find_r_peaks(record), record.rate)
+
+
+def rate_of_peaks(peaks: Int[np.ndarray, "N"], rate: float) -> float | None:
+    """Beats per minute from the median distance of R peaks at a sampling rate (Hz); None with fewer than three."""
+    return 60 * rate / float(np.median(np.diff(peaks))) if len(peaks) > 2 else None
 
 
 def measure_facts(record: EcgRecord) -> Facts:

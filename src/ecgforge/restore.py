@@ -21,7 +21,9 @@ from ecgforge.facts import Facts
 from ecgforge.generate import Generator, Job, SamplingOptions
 from ecgforge.labels import parse_statements
 from ecgforge.leads import STANDARD_LEADS, complete_twelve
+from ecgforge.models.rhythm import mark_beats
 from ecgforge.models.s4 import kernels_kept
+from ecgforge.r_peaks import find_r_peaks
 from ecgforge.record import EcgRecord, Patient, Provenance
 from ecgforge.rng import record_stream
 
@@ -86,7 +88,16 @@ def complete(
         return sampler(condition_on(denoise, known), start, generator.levels(options), noise=noise, progress=tell)
 
     made = _draw(
-        generator, record, one, shape=shape, statements=statements, n=n, seed=seed, options=options, progress=progress
+        generator,
+        record,
+        one,
+        shape=shape,
+        statements=statements,
+        n=n,
+        seed=seed,
+        options=options,
+        progress=progress,
+        beats=_beats(generator, record),
     )
     return [
         _record(generator, record, np.where(there, given, signal), job, seed=seed, how="completed")
@@ -186,6 +197,7 @@ def vary(
         seed=seed,
         options=options,
         progress=progress,
+        beats=_beats(generator, record),
     )
     return [_record(generator, record, signal, job, seed=seed, how="varied") for job, signal in made]
 
@@ -228,11 +240,13 @@ def _draw(
     seed: int,
     options: SamplingOptions,
     progress: Progress | None,
+    beats: Float[np.ndarray, "L"] | None = None,
 ) -> list[tuple[Job, Float[np.ndarray, "12 L"]]]:
     """n signals in standard leads, mV, each from its own stream."""
     if n < 1:
         raise ConfigError(f"expected 1 or more records, got {n}")
     condition, wanted = _condition(generator, record, statements)
+    told = None if beats is None else torch.from_numpy(beats[None]).to(generator.device)
     made = []
     for index in range(n):
         stream = record_stream(seed, index)
@@ -245,7 +259,8 @@ def _draw(
                 progress(index * total + done, n * total)
 
         with torch.no_grad(), kernels_kept(generator.network), torch.nn.utils.parametrize.cached():
-            x = one(generator.denoiser(condition, options=options, differentiable=True), noise, tell)
+            denoise = generator.denoiser(condition, beats=told, options=options, differentiable=True)
+            x = one(denoise, noise, tell)
         signal = (x[0] * generator.units_mv).cpu().numpy()
         made.append((Job(index, wanted), complete_twelve(signal, generator.config.leads)))
     return made
@@ -264,6 +279,14 @@ def _condition(generator: Generator, record: EcgRecord, statements: str | None) 
     )
     told = generator.condition(Job(0, wanted, facts), others="absent" if wanted else "unknown")
     return torch.from_numpy(told[None]).to(generator.device), wanted
+
+
+def _beats(generator: Generator, record: EcgRecord) -> Float[np.ndarray, "L"] | None:
+    """The record's beats as the network is told, found in the leads it has throughout; None if there are none."""
+    whole = [lead for lead, row in zip(record.leads, record.signal, strict=True) if np.isfinite(row).all()]
+    if not generator.knows_beats or not whole:
+        return None
+    return mark_beats(find_r_peaks(record, leads=whole), record.signal.shape[1])
 
 
 def _twelve_from_units(generator: Generator) -> Float[np.ndarray, "12 C"]:

@@ -21,8 +21,9 @@ from ecgforge.data.ptbxl_layout import write_ptbxl
 from ecgforge.data.store import EcgStore, StoreWriter, to_microvolts
 from ecgforge.errors import DataError
 from ecgforge.facts import Facts
-from ecgforge.generate import Generator, Job, SamplingOptions, sample_jobs
+from ecgforge.generate import Generator, Job, SamplingOptions
 from ecgforge.models.patch_s4 import PatchS4Config
+from ecgforge.parallel import sample_jobs
 from ecgforge.r_peaks import measure_facts
 from ecgforge.record import EcgRecord, Patient
 
@@ -40,7 +41,7 @@ def copy_store(
     folds: Sequence[int] | None = None,
     seed: int = 0,
     options: SamplingOptions = SamplingOptions(),
-    processes: int = 1,
+    processes: int | None = 1,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> EcgStore:
@@ -53,7 +54,7 @@ def copy_store(
         folds: Copy only these folds; None copies all.
         seed: Of all draws.
         options: Sampler, steps, batch size.
-        processes: Worker processes of one thread each.
+        processes: Worker processes of one thread each; None takes one a core where that pays.
         device: Where they sample.
         progress: Called with (records done, records in all).
 

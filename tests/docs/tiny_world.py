@@ -145,6 +145,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, models: Mapping[str, Path]) -> None:
         monkeypatch.setitem(presets.PRESETS, name, tiny_preset(config))
     for name in generate.DEFAULT_STEPS:
         monkeypatch.setitem(generate.DEFAULT_STEPS, name, STEPS)
+        monkeypatch.setitem(generate.FLOW_STEPS, name, STEPS)
     monkeypatch.setenv("ECGFORGE_NATIVE", "0")  # compiling costs more than it saves here
     monkeypatch.setattr(
         assessment, "measure_records", lambda records, **options: measure_records(records[:MEASURED], **options)

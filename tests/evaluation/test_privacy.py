@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,11 @@ from ecgforge.evaluation.waveforms import comparable_waveforms, nearest_waveform
 from ecgforge.labels import vocabulary
 from ecgforge.leads import MODEL_LEADS, STANDARD_LEADS
 from ecgforge.models.patch_s4 import PatchS4, PatchS4Config
+from ecgforge.models.rhythm import mark_beats
 from ecgforge.models.sssd import SssdEcg
 from ecgforge.models.wavegan import WaveGanConfig
 from ecgforge.models.xresnet import XResNet1d, XResNetConfig
-from ecgforge.r_peaks import measure_facts
+from ecgforge.r_peaks import find_r_peaks, measure_facts
 from ecgforge.record import EcgRecord, Patient, Provenance
 from ecgforge.rng import record_stream
 from ecgforge.training.flow import lead_scales
@@ -181,7 +183,7 @@ class Memory(nn.Module):
         self.records = torch.from_numpy(records)
         self.schedule = schedule
 
-    def forward(self, x: Tensor, told: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, told: Tensor, condition: Tensor, beats: Tensor | None = None) -> Tensor:
         flow = isinstance(self.schedule, FlowSchedule)
         level = level_at(float(torch.exp(4 * told[0]))) if flow else self.schedule.level(int(told[0]))
         known = self.records.flatten(1)
@@ -262,10 +264,12 @@ def test_error_of_a_velocity_predicting_network_is_its_loss(real: EcgStore) -> N
     picks = np.array([1, 4])
     rows = data.rows[picks]
     errors = denoising_errors(Model(described_flow, network), real, rows, levels=[level_at(0.7)], seed=7)
-    facts = np.stack([measure_facts(real.record(int(row))).encode(config.network.facts) for row in rows])
+    records = [real.record(int(row)) for row in rows]
+    facts = np.stack([measure_facts(record).encode(config.network.facts) for record in records])
+    beats = np.stack([mark_beats(find_r_peaks(record), SAMPLES) for record in records])
     with torch.no_grad():
         losses = flow_loss(
-            network,
+            partial(network, beats=torch.from_numpy(beats)),
             torch.from_numpy(data.signals_mv(picks) / scales),
             torch.from_numpy(np.concatenate([data.condition[picks], facts], axis=1)),
             ratio=torch.full((2,), 0.7),
@@ -307,7 +311,7 @@ class Filter(nn.Module):
         super().__init__()
         self.power = torch.from_numpy(power)  # (C, F) of the signal, where white noise of variance 1 has L
 
-    def forward(self, x: Tensor, told: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, told: Tensor, condition: Tensor, beats: Tensor | None = None) -> Tensor:
         level = LinearSchedule().level(int(told[0]))
         gain = level.alpha * self.power / (level.alpha**2 * self.power + level.sigma**2 * x.shape[-1])
         x_0_hat = torch.fft.irfft(gain * torch.fft.rfft(x.double()), n=x.shape[-1])

@@ -42,7 +42,7 @@ def test_a_denoiser_of_single_samples_is_not_changed(total: int) -> None:
         return torch.tanh(level.alpha * x)
 
     x = torch.randn(2, 3, total, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    got = windowed(pointwise, length=64, overlap=20)(x, LEVEL)
+    got = windowed(lambda start: pointwise, length=64, overlap=20)(x, LEVEL)
     torch.testing.assert_close(got, pointwise(x, LEVEL), rtol=1e-12, atol=1e-12)
 
 
@@ -51,7 +51,7 @@ def test_one_window_is_the_plain_denoiser() -> None:
         return x.cumsum(2) * level.alpha
 
     x = torch.randn(2, 3, 64, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(windowed(mixing, length=64, overlap=20)(x, LEVEL), mixing(x, LEVEL))
+    assert torch.equal(windowed(lambda start: mixing, length=64, overlap=20)(x, LEVEL), mixing(x, LEVEL))
 
 
 def autoregressive(samples: int) -> Target:
@@ -63,7 +63,7 @@ def autoregressive(samples: int) -> Target:
 def test_seams_are_as_smooth_as_the_rest() -> None:
     """Exact variance of the second difference, at samples where windows overlap and elsewhere."""
     length, overlap, total = 64, 16, 130
-    denoise = windowed(autoregressive(length).denoise, length=length, overlap=overlap)
+    denoise = windowed(lambda start: autoregressive(length).denoise, length=length, overlap=overlap)
     mean, covariance = law_of(unipc, denoise, FlowSchedule().levels(20), shape=(1, total))
     assert mean.abs().max() < 1e-12
 
@@ -79,7 +79,7 @@ def test_seams_are_as_smooth_as_the_rest() -> None:
     # The same without overlap: a tenfold jump, so that the measure sees seams.
     _, cut = law_of(
         unipc,
-        windowed(autoregressive(length).denoise, length=length, overlap=0),
+        windowed(lambda start: autoregressive(length).denoise, length=length, overlap=0),
         FlowSchedule().levels(20),
         shape=(1, 2 * length),
     )
@@ -89,6 +89,6 @@ def test_seams_are_as_smooth_as_the_rest() -> None:
 
 def test_what_cannot_be_cut_is_refused() -> None:
     with pytest.raises(ConfigError, match="overlap from 0 to 63"):
-        windowed(lambda x, level: x, length=64, overlap=64)
+        windowed(lambda start: lambda x, level: x, length=64, overlap=64)
     with pytest.raises(ConfigError, match="64 samples or more, got 50"):
-        windowed(lambda x, level: x, length=64, overlap=8)(torch.zeros(1, 8, 50), LEVEL)
+        windowed(lambda start: lambda x, level: x, length=64, overlap=8)(torch.zeros(1, 8, 50), LEVEL)

@@ -9,12 +9,12 @@ import torch
 from tiny_run import RECORDS, TINY_NETWORK, tiny_config, tiny_store
 
 from ecgforge.data.store import EcgStore
-from ecgforge.errors import DataError
+from ecgforge.errors import ConfigError, DataError
 from ecgforge.labels import vocabulary
 from ecgforge.leads import MODEL_LEADS, STANDARD_LEADS
 from ecgforge.training.diffusion import Batch, DiffusionLearner, batch_at
 from ecgforge.training.loop import make_fabric
-from ecgforge.training.records import select_data
+from ecgforge.training.records import picks_of, select_data
 from ecgforge.training.settings import DataConfig, Stage
 
 FIELDS = ("x_0", "condition", "step", "eps")
@@ -34,6 +34,27 @@ def test_each_epoch_visits_every_record_once(store: EcgStore, batch_size: int) -
     for epoch in epochs:
         assert sorted(epoch) == sorted(store.index["record_id"])
     assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_rare_statements_are_drawn_as_often_as_common_ones(store: EcgStore) -> None:
+    """AFIB in one record of 24, SR in all others: half by statement gives AFIB a quarter and half of 1/24."""
+    share = 0.5
+    config = tiny_config(batch_size=24, data=DataConfig(rare_share=share))
+    condition = np.zeros((RECORDS, 71), dtype=np.float32)
+    condition[:, vocabulary("all").labels.index("SR")] = 1
+    condition[5] = 0
+    condition[5, vocabulary("all").labels.index("AFIB")] = 1
+    data = replace(select_data(store, config), condition=condition)
+    picks = picks_of(data, config, np.arange(4000))
+    assert np.mean(picks == 5) == pytest.approx(share / 2 + (1 - share) / RECORDS, abs=0.02)
+    assert np.array_equal(picks[100:110], picks_of(data, config, np.arange(100, 110)))
+    others = np.bincount(picks, minlength=RECORDS)[np.arange(RECORDS) != 5]
+    assert others.min() > 0.6 * others.mean()
+
+
+def test_a_share_is_no_more_than_all() -> None:
+    with pytest.raises(ConfigError, match=r"rare_share from 0 to 1, got 1.5"):
+        DataConfig(rare_share=1.5)
 
 
 @pytest.mark.parametrize("ranks", [2, 4])

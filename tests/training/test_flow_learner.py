@@ -14,11 +14,14 @@ from ecgforge.errors import ConfigError
 from ecgforge.facts import FACTS, Facts
 from ecgforge.generate import Generator, Job, SamplingOptions
 from ecgforge.models.patch_s4 import PatchS4Config
-from ecgforge.r_peaks import measure_facts
+from ecgforge.models.rhythm import RhythmModel
+from ecgforge.r_peaks import find_r_peaks, measure_facts
 from ecgforge.record import Patient
-from ecgforge.training.flow import FlowLearner, batch_at, gather_facts, lead_scales
+from ecgforge.rng import record_stream
+from ecgforge.training.flow import FlowLearner, batch_at, lead_scales
 from ecgforge.training.loop import make_fabric, train
-from ecgforge.training.records import select_data
+from ecgforge.training.records import TrainingData, select_data
+from ecgforge.training.rhythm import Hearts, fit_rhythm, gather_intervals, measure_hearts
 from ecgforge.training.settings import FlowTraining, Stage
 from ecgforge.twin import copy_store
 
@@ -52,12 +55,73 @@ def hearts(tmp_path_factory: pytest.TempPathFactory) -> EcgStore:
     return EcgStore.open(path)
 
 
+def data_of(hearts: EcgStore) -> TrainingData:
+    return select_data(hearts, replace(CONFIG, data=replace(CONFIG.data, folds=(1,))))
+
+
 def test_facts_are_in_the_networks_units(hearts: EcgStore) -> None:
-    facts = gather_facts(select_data(hearts, replace(CONFIG, data=replace(CONFIG.data, folds=(1,)))), FACTS)
+    facts = measure_hearts(data_of(hearts), FACTS).facts
     assert facts.shape == (8, 3)
     np.testing.assert_allclose(facts[:, 0], [0.9, *(0.4 + 0.01 * np.arange(1, 8))], rtol=1e-6)
     assert (facts[:4, 1] == 1).all() and np.isnan(facts[4:, 1]).all()
     assert (facts[1::2, 2] > 1).all() and (facts[::2, 2] < 0.6).all()  # above 100 and below 60 a minute
+
+
+def test_beats_are_marked_where_they_are_and_unknown_where_too_few_were_found(hearts: EcgStore) -> None:
+    measured = measure_hearts(data_of(hearts), FACTS)
+    for number in range(8):
+        assert np.array_equal(np.flatnonzero(measured.beats(number, 1000)), find_r_peaks(hearts.record(number)))
+    few = Hearts(measured.facts, (np.array([10, 90]),))
+    assert np.isnan(few.beats(0, 1000)).all()
+
+
+def test_beats_are_cut_with_the_window(store: EcgStore) -> None:
+    """Marks lie where the signal's peaks lie, in a window that begins anywhere."""
+    learner = learner_on(store, beat_share=1.0)
+    row = int(learner.data.signals_mv(np.arange(1))[0, 0].argmax())
+    peaks = (np.array([10, row, 240]),) * len(learner.data)
+    hearts = Hearts(learner._hearts.facts, tuple(np.unique(p) for p in peaks))
+    for step in range(6):
+        batch = batch_at(learner.data, learner.config, hearts, learner._scales_mv, step)
+        whole = learner.data.signals_mv(np.arange(len(learner.data))) / learner._scales_mv
+        for x, beats, name in zip(batch.x_0, batch.beats, batch.record_ids, strict=True):
+            record = whole[[f"bumps-{i}" for i in range(24)].index(name)]
+            starts = [s for s in range(record.shape[1] - 247) if np.allclose(record[:, s : s + 248], x, atol=1e-5)]
+            marks = np.zeros(record.shape[1])
+            marks[hearts.peaks[0]] = 1
+            assert any(np.array_equal(marks[s : s + 248], beats) for s in starts)
+
+
+def test_intervals_and_what_was_before_them() -> None:
+    peaks = (np.array([5, 105, 185]), np.array([7, 90]), np.arange(0, 1000, 100))
+    intervals = gather_intervals(Hearts(np.zeros((3, 0), dtype=np.float32), peaks), rate=100)
+    np.testing.assert_allclose(intervals.seconds, [1.0, 0.8, *[1.0] * 9])
+    assert intervals.record.tolist() == [0, 0, *[2] * 9]
+    assert intervals.past[0].isnan().all()
+    np.testing.assert_allclose(intervals.past[1].numpy(), [np.nan] * 7 + [1.0])
+    np.testing.assert_allclose(intervals.past[10].numpy(), [1.0] * 8)
+
+
+def test_the_rhythm_model_learns_what_a_statement_means(hearts: EcgStore) -> None:
+    """Fast and slow hearts, told apart by their statement."""
+    data = data_of(hearts)
+    measured = measure_hearts(data, FACTS)
+    torch.manual_seed(0)
+    model = RhythmModel(len(data.labels) + len(FACTS))
+    repeated = replace(
+        data,
+        which=np.tile(data.which, 200),
+        rows=np.tile(data.rows, 200),
+        condition=np.tile(data.condition, (200, 1)),
+    )
+    many = Hearts(np.tile(measured.facts, (200, 1)), measured.peaks * 200)
+    likelihood = fit_rhythm(model, repeated, many, CONFIG)
+    assert likelihood > 0.5
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    for number in range(2):
+        told = np.concatenate([data.condition[number], np.full(3, np.nan, dtype=np.float32)])
+        beats = model.draw_beats(told, seconds=60, stream=record_stream(0, number))
+        assert np.median(np.diff(beats)) < 0.6 if number else np.median(np.diff(beats)) > 1.0
 
 
 def test_leads_have_unit_variance_in_training(store: EcgStore) -> None:
@@ -65,7 +129,7 @@ def test_leads_have_unit_variance_in_training(store: EcgStore) -> None:
     scales = lead_scales(learner.data)
     whole = learner.data.signals_mv(np.arange(len(learner.data))) / scales
     np.testing.assert_allclose(np.square(whole).mean(axis=(0, 2)), 1, rtol=1e-3)
-    batch = batch_at(learner.data, learner.config, learner._facts, learner._scales_mv, 0)
+    batch = batch_at(learner.data, learner.config, learner._hearts, learner._scales_mv, 0)
     record = learner.data.signals_mv(np.arange(len(learner.data)))
     row = [f"bumps-{i}" for i in range(24)].index(batch.record_ids[0])
     ratio = batch.x_0[0].numpy() * scales
@@ -74,9 +138,10 @@ def test_leads_have_unit_variance_in_training(store: EcgStore) -> None:
 
 
 def test_statements_and_facts_are_hidden_at_the_stated_rates(store: EcgStore) -> None:
-    learner = learner_on(store, batch_size=24, unknown_share=0.4, fact_share=0.25)
-    facts = np.ones((len(learner.data), 3), dtype=np.float32)
-    batches = [batch_at(learner.data, learner.config, facts, learner._scales_mv, step) for step in range(40)]
+    learner = learner_on(store, batch_size=24, unknown_share=0.4, fact_share=0.25, beat_share=0.3)
+    peaks = np.array([40, 120, 200])
+    hearts = Hearts(np.ones((len(learner.data), 3), dtype=np.float32), (peaks,) * len(learner.data))
+    batches = [batch_at(learner.data, learner.config, hearts, learner._scales_mv, step) for step in range(40)]
     condition = torch.cat([batch.condition for batch in batches])
     assert condition.shape == (960, 74)
     told = float((~condition[:, 71:].isnan()).float().mean())
@@ -84,6 +149,10 @@ def test_statements_and_facts_are_hidden_at_the_stated_rates(store: EcgStore) ->
     hidden = condition[:, :71].isnan()
     assert float(hidden.all(dim=1).float().mean()) == pytest.approx(0.2, abs=0.04)  # half of the 40 %
     assert float(hidden.any(dim=1).float().mean()) == pytest.approx(0.4, abs=0.05)
+    beats = torch.cat([batch.beats for batch in batches])
+    assert torch.equal(beats.isnan().any(dim=1), beats.isnan().all(dim=1))
+    assert float(beats.isnan().all(dim=1).float().mean()) == pytest.approx(0.7, abs=0.04)
+    assert set(beats.nan_to_num(0).sum(dim=1).tolist()) == {0.0, 3.0}
 
 
 def test_two_steps_and_two_resumed_are_four(store: EcgStore) -> None:

@@ -1,12 +1,14 @@
 """Records longer than the network: denoise overlapping windows and blend the estimates at every noise level.
 
 Neighbours agree in their overlap because they see the same noisy samples there and are averaged before each step.
-Rhythm and morphology are kept from window to window only as far as the overlap carries them.
+Each window is told of its own part of the record, such as where the beats are; morphology is kept only as far as the
+overlap carries it.
 
 Source: Bar-Tal et al. 2023, MultiDiffusion (arXiv 2302.08113), equation (5): the weighted mean of the windows.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -17,11 +19,11 @@ from ecgforge.diffusion.schedule import NoiseLevel
 from ecgforge.errors import ConfigError
 
 
-def windowed(denoise: Denoiser, *, length: int, overlap: int) -> Denoiser:
-    """Denoiser of records of `length` samples or more from one of exactly `length`; one call a window.
+def windowed(denoiser_at: Callable[[int], Denoiser], *, length: int, overlap: int) -> Denoiser:
+    """Denoiser of records of `length` samples or more from those of exactly `length`; one call a window.
 
     Args:
-        denoise: Knows windows; its conditions hold for all of them.
+        denoiser_at: The denoiser of the window that begins at a sample.
         length: Samples of a window.
         overlap: Samples that neighbours share; the last window ends with the record and may share more.
 
@@ -37,7 +39,7 @@ def windowed(denoise: Denoiser, *, length: int, overlap: int) -> Denoiser:
         x_0 = torch.zeros_like(x)
         for start, weight in zip(starts, weights, strict=True):
             part = slice(start, start + length)
-            x_0[:, :, part] += weight[part] * denoise(x[:, :, part], level)
+            x_0[:, :, part] += weight[part] * denoiser_at(start)(x[:, :, part], level)
         return x_0
 
     return denoised

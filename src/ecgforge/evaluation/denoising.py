@@ -7,6 +7,7 @@ how hard a record is, and the model's error is read against it.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,9 +22,10 @@ from ecgforge.diffusion.schedule import LinearSchedule, NoiseLevel
 from ecgforge.errors import CheckpointError, DataError
 from ecgforge.leads import STANDARD_LEADS
 from ecgforge.models.patch_s4 import PatchS4Config
+from ecgforge.models.rhythm import mark_beats
 from ecgforge.models.s4 import kernels_kept
 from ecgforge.models.sssd import SssdConfig
-from ecgforge.r_peaks import measure_facts
+from ecgforge.r_peaks import find_r_peaks, measure_facts
 from ecgforge.rng import record_stream
 
 NOISE_SHARES = (0.1, 0.3, 1.0, 3.0)  # noise over signal: from where details are at stake to where beats find places
@@ -68,9 +70,9 @@ def denoising_errors(
 ) -> Float[np.ndarray, "N levels"]:
     """Mean squared error of the denoised records, by record and noise level.
 
-    The model is told what it is told in training: the statements, and the facts it knows. Every record and level gets
-    the same noise: its luck cancels where records are compared, and a record's error does not depend on which others
-    are asked for. Longer records than the network's are cut at the end.
+    The model is told what it is told in training: the statements, the facts it knows and where the beats are. Every
+    record and level gets the same noise: its luck cancels where records are compared, and a record's error does not
+    depend on which others are asked for. Longer records than the network's are cut at the end.
 
     Args:
         model: A diffusion model.
@@ -95,6 +97,7 @@ def denoising_errors(
     require_denoisable(model.config, store)
     rows = np.asarray(rows, dtype=np.int64)
     conditions = _conditions(model.config, store, rows)
+    beats = _beats(model.config, store, rows)
     network = model.network.to(device).eval()
     shape = (len(model.config.leads), _length(model.config))
     noises = [_noise(shape, seed=seed, draw=draw).to(device) for draw in range(draws)]
@@ -103,7 +106,8 @@ def denoising_errors(
     with kernels_kept(network), torch.nn.utils.parametrize.cached():
         for block, signals in _network_signals(model.config, store, rows, size=_BATCH):
             x_0 = torch.from_numpy(signals).to(device)
-            denoise = as_denoiser(network, torch.from_numpy(conditions[block]).to(device))
+            call = network if beats is None else partial(network, beats=torch.from_numpy(beats[block]).to(device))
+            denoise = as_denoiser(call, torch.from_numpy(conditions[block]).to(device))
             for k, level in enumerate(levels):
                 for noise in noises:
                     x_0_hat = denoise(level.alpha * x_0 + level.sigma * noise, level)
@@ -208,6 +212,14 @@ def _conditions(config: ModelConfig, store: EcgStore, rows: Int[np.ndarray, "N"]
         return statements
     told = np.stack([measure_facts(store.record(row)).encode(facts) for row in rows.tolist()])
     return np.concatenate([statements, told], axis=1)
+
+
+def _beats(config: ModelConfig, store: EcgStore, rows: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N L"] | None:
+    if not isinstance(config.network, PatchS4Config):
+        return None
+    length = _length(config)
+    found = (find_r_peaks(store.record(row)) for row in rows.tolist())
+    return np.stack([mark_beats(peaks[peaks < length], length) for peaks in found])
 
 
 def _power(signals: Float[np.ndarray, "B C L"]) -> Float[np.ndarray, "B C F"]:

@@ -75,3 +75,23 @@ class StatementTables(nn.Module):
         if self.mix is None:
             return rows[:, 0]
         return self.mix(rows.transpose(1, 2))[..., 0]
+
+
+class ConditionEmbedding(nn.Module):
+    """Statements and facts, each known or not: sum over columns of value x row, or the column's row for unknown.
+
+    An absent statement contributes its own row too, so that "absent" is a statement of its own and differs from
+    "unknown" (the concern of arXiv 2407.11108).
+    """
+
+    def __init__(self, columns: int, features: int) -> None:
+        super().__init__()
+        scale = 1 / math.sqrt(columns)
+        self.value = nn.Parameter(torch.randn(columns, features) * scale)
+        self.known = nn.Parameter(torch.zeros(columns, features))
+
+    def forward(self, condition: Float[Tensor, "B K"]) -> Float[Tensor, "B F"]:
+        """Embedding of the condition, NaN where unknown."""
+        unknown = condition.isnan()
+        value = condition.masked_fill(unknown, 0.0)
+        return value @ self.value + (~unknown).to(value.dtype) @ self.known

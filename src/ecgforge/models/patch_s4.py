@@ -3,7 +3,7 @@
 A record of 1,000 samples is read as 250 patches of 4 samples of all leads; dense work is done a patch, so a call costs
 a fraction of SSSD-ECG's. Each block mixes over time by a bidirectional S4 convolution and over features by a gated
 linear layer and an MLP; the condition scales and shifts the normalised features of every block (adaptive layer norm,
-arXiv 2212.09748, section 3.2).
+arXiv 2212.09748, section 3.2). Where the beats are is told with the patches (see rhythm).
 """
 
 import math
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from ecgforge.errors import ConfigError
 from ecgforge.facts import FACTS, Fact
+from ecgforge.models.conditioning import ConditionEmbedding
+from ecgforge.models.rhythm import RhythmModel
 from ecgforge.models.s4 import S4Convolution
 
 
@@ -76,26 +78,7 @@ class PatchS4Config:
 
 
 _LONGEST = 256.0  # patches: the slowest pair turns by 1 within about a record
-
-
-class ConditionEmbedding(nn.Module):
-    """Statements and facts, each known or not: sum over columns of value x row, or the column's row for unknown.
-
-    An absent statement contributes its own row too, so that "absent" is a statement of its own and differs from
-    "unknown" (the concern of arXiv 2407.11108).
-    """
-
-    def __init__(self, columns: int, features: int) -> None:
-        super().__init__()
-        scale = 1 / math.sqrt(columns)
-        self.value = nn.Parameter(torch.randn(columns, features) * scale)
-        self.known = nn.Parameter(torch.zeros(columns, features))
-
-    def forward(self, condition: Float[Tensor, "B K"]) -> Float[Tensor, "B F"]:
-        """Embedding of the condition, NaN where unknown."""
-        unknown = condition.isnan()
-        value = condition.masked_fill(unknown, 0.0)
-        return value @ self.value + (~unknown).to(value.dtype) @ self.known
+_REACHES = (4.0, 16.0, 64.0)  # samples: within the QRS complex, up to the P and T waves, between beats at 100 Hz
 
 
 class LevelEmbedding(nn.Module):
@@ -113,6 +96,41 @@ class LevelEmbedding(nn.Module):
         angle = level[:, None] * self.frequency
         h = torch.cat([angle.cos(), angle.sin()], dim=1)
         return self.output(nn.functional.silu(self.hidden(h)))
+
+
+class BeatEmbedding(nn.Module):
+    """Where the beats are, for each patch: R peaks within it, how far the last one lies behind and the next one ahead.
+
+    Distances d are told as exp(-d / reach), which is 0 where there is no such beat; starts at zero.
+    """
+
+    def __init__(self, patch: int, features: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.hidden = nn.Linear(patch + 2 * len(_REACHES) + 1, features)
+        self.output = nn.Linear(features, features)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, beats: Float[Tensor, "B L"]) -> Float[Tensor, "B P F"]:
+        """Embedding of beats, 1 at each R peak and 0 elsewhere; NaN where nothing is known of them."""
+        known = (~beats.isnan()).to(beats.dtype)
+        marks = beats.nan_to_num(0.0)
+        near = torch.cat([_nearness(_since(marks)), _nearness(_since(marks.flip(1)).flip(1))], dim=2)
+        parts = [marks.unflatten(1, (-1, self.patch)), near[:, :: self.patch], known[:, :: self.patch, None]]
+        return self.output(nn.functional.silu(self.hidden(torch.cat(parts, dim=2))))
+
+
+def _since(marks: Float[Tensor, "B L"]) -> Float[Tensor, "B L"]:
+    """Samples since the last mark, 0 at a mark, infinite before the first."""
+    place = torch.arange(marks.shape[1], device=marks.device, dtype=marks.dtype)
+    last = torch.where(marks > 0, place, -math.inf).cummax(dim=1).values
+    return place - last
+
+
+def _nearness(distance: Float[Tensor, "B L"]) -> Float[Tensor, "B L reaches"]:
+    reaches = torch.tensor(_REACHES, device=distance.device, dtype=distance.dtype)
+    return torch.exp(-distance[:, :, None] / reaches)
 
 
 def modulate(x: Float[Tensor, "B L H"], shift: Float[Tensor, "B 1 H"], scale: Float[Tensor, "B 1 H"]) -> Tensor:
@@ -195,6 +213,7 @@ class PatchS4(nn.Module):
         self.config = config
         width = config.leads * config.patch
         self.input = nn.Linear(width, config.features)
+        self.beats = BeatEmbedding(config.patch, config.features)
         self.level = LevelEmbedding(config.condition_features)
         self.statements = ConditionEmbedding(config.columns, config.condition_features)
         every = config.attention_every
@@ -206,9 +225,15 @@ class PatchS4(nn.Module):
         for layer in (self.modulation, self.output):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+        # Part of the model, but no denoiser: it is fitted by itself (training.rhythm).
+        self.rhythm = RhythmModel(config.columns).requires_grad_(False)
 
     def forward(
-        self, x: Float[Tensor, "B C L"], level: Float[Tensor, "B"], condition: Float[Tensor, "B K"]
+        self,
+        x: Float[Tensor, "B C L"],
+        level: Float[Tensor, "B"],
+        condition: Float[Tensor, "B K"],
+        beats: Float[Tensor, "B L"] | None = None,
     ) -> Float[Tensor, "B C L"]:
         """One call.
 
@@ -216,6 +241,7 @@ class PatchS4(nn.Module):
             x: Noisy signal of about unit variance per lead; L a multiple of the patch, at most `length`.
             level: Noise level, a number of order 1.
             condition: Statements, then facts; NaN where unknown.
+            beats: 1 at each R peak, 0 elsewhere; NaN, or None for all records, where nothing is known of them.
 
         Raises:
             ConfigError: L is no multiple of the patch, or above the length.
@@ -224,7 +250,8 @@ class PatchS4(nn.Module):
         if samples % patch:
             raise ConfigError(f"expected a number of samples divisible by {patch}, the patch, got {samples}")
         embedded = nn.functional.silu(self.level(level) + self.statements(condition))
-        h = self.input(x.unflatten(2, (-1, patch)).permute(0, 2, 1, 3).flatten(2))
+        beats = torch.full_like(x[:, 0], torch.nan) if beats is None else beats
+        h = self.input(x.unflatten(2, (-1, patch)).permute(0, 2, 1, 3).flatten(2)) + self.beats(beats)
         for block in self.blocks:
             h = block(h, embedded)
         shift, scale = self.modulation(embedded)[:, None].chunk(2, dim=2)

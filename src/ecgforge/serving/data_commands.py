@@ -9,21 +9,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ecgforge.errors import ConfigError
+from ecgforge.serving.notes import note
 from ecgforge.serving.progress import progress_bar
 
 if TYPE_CHECKING:
     from ecgforge.data.checks import StoreDescription
     from ecgforge.data.manifest import BuildSummary
 
-app = typer.Typer(no_args_is_help=True, help="Build, describe and check data sets.")
-build_app = typer.Typer(no_args_is_help=True, help="Build a store, the form in which ecgforge uses a data set.")
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode="markdown", help="Build, describe, check and simulate data sets."
+)
+build_app = typer.Typer(
+    no_args_is_help=True,
+    help="Build a store, the form in which ecgforge uses a data set: one folder that is checked once and read fast.",
+)
 app.add_typer(build_app, name="build")
 
 _PER_LINE = 8  # statements a line of `info`
 
 Store = Annotated[Path, typer.Argument(help="Folder of the store.")]
 NewStore = Annotated[Path, typer.Argument(help="Folder of the store to make.")]
-Jobs = Annotated[int | None, typer.Option(min=1, help="Reading processes; by default one a processor.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Reading processes; by default one a core.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace an existing store, once the new one is complete.")
 ]
@@ -45,7 +51,7 @@ def build_ptbxl_store(
 
     Records that cannot be used are left out and named in STORE/report.csv.
 
-    Example: ecgforge data build ptbxl ptb-xl-1.0.3 ptbxl100 --folds 1-9
+    Example: `ecgforge data build ptbxl ptb-xl-1.0.3 ptbxl100 --folds 1-9`
     """
     from ecgforge.data.ptbxl import build_ptbxl
 
@@ -82,10 +88,10 @@ def build_wfdb_store(
 ) -> None:
     """Build a store from any folder of WFDB records.
 
-    Statements come from the headers (statements: NORM,SR or the Challenges' Dx: 426783006) or from a CSV.
+    Statements come from a CSV or the headers: `statements: NORM,SR`, or `Dx: 426783006` as in the PhysioNet Challenges.
     What was changed, left out or not understood is named, record by record, in STORE/report.csv.
 
-    Example: ecgforge data build wfdb georgia georgia100 --rate 100 --seconds 10
+    Example: `ecgforge data build wfdb georgia georgia100 --rate 100 --seconds 10`
     """
     from ecgforge.data.wfdb_sets import build_wfdb
 
@@ -111,7 +117,7 @@ def info(
 ) -> None:
     """Say what is in a store: records, patients, folds, ages, statements.
 
-    Example: ecgforge data info ptbxl100
+    Example: `ecgforge data info ptbxl100`
     """
     from ecgforge.data.checks import describe_store
     from ecgforge.data.store import EcgStore
@@ -128,9 +134,9 @@ def verify(store: Store) -> None:
     """Check a store's files, signals and index.
 
     Exit code 1 if it must be built again (damaged files, missing samples, double ids, unknown statements).
-    Flat leads, broken lead laws, clipped leads and patients in several folds are warnings.
+    Flat leads, limb leads that contradict each other, clipped leads and patients in several folds are warnings.
 
-    Example: ecgforge data verify ptbxl100
+    Example: `ecgforge data verify ptbxl100`
     """
     from ecgforge.data.checks import verify_store
     from ecgforge.data.store import EcgStore
@@ -160,7 +166,7 @@ def simulate(
 ) -> None:
     """Simulate a data set in PTB-XL's layout, for trying things out without patient data.
 
-    Example: ecgforge data simulate demo -n 200 && ecgforge data build ptbxl demo demo100
+    Example: `ecgforge data simulate demo -n 200 && ecgforge data build ptbxl demo demo100`
     """
     from ecgforge.data.simulate import simulate_data_set
 
@@ -170,7 +176,7 @@ def simulate(
         )
     # The builder for PTB-XL knows its 10 s only.
     build = f"ptbxl {folder} STORE" if seconds == 10 else f"wfdb {folder} STORE --seconds {seconds:g}"
-    typer.echo(f"{n} simulated records in {folder}; next: ecgforge data build {build}")
+    note(f"{n} simulated records in {folder}; next: ecgforge data build {build}")
 
 
 def parse_folds(text: str) -> tuple[int, ...]:
@@ -192,13 +198,13 @@ def parse_folds(text: str) -> tuple[int, ...]:
 
 
 def _show_summary(summary: "BuildSummary") -> None:
-    for note in summary.notes:
-        typer.echo(f"note: {note}", err=True)
+    for line in summary.notes:
+        note(f"note: {line}")
     counts = [f"{summary.count(action)} {action}" for action in ("left out", "repaired", "noted")]
     typer.echo(f"{summary.folder}: {summary.records} records ({', '.join(counts)})")
     if summary.report:
-        typer.echo(f"first of the report: {summary.report[0]}")
-        typer.echo(f"all of it: {summary.folder / 'report.csv'}")
+        note(f"first of the report: {summary.report[0]}")
+        note(f"all of it: {summary.folder / 'report.csv'}")
 
 
 def _description_lines(description: "StoreDescription") -> Iterator[str]:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ecgforge.errors import ConfigError
 from ecgforge.serving.convert_command import RecordFormat
-from ecgforge.serving.evaluate_command import whole_numbers
+from ecgforge.serving.data_commands import parse_folds
 from ecgforge.serving.notes import note, notes_silenced
 from ecgforge.serving.progress import progress_bar
 
@@ -61,6 +61,9 @@ def name_of(sampler: SamplerChoice | None) -> "SamplerName | None":
     return None if sampler is None else sampler.value
 
 
+MODEL_HELP = (
+    "Model folder, a name out of `ecgforge models`, or `hf:owner/name`; by default the weights that come with ecgforge."
+)
 _LINE_SECONDS = 30  # between status lines where there is no terminal for a bar
 
 DEMO_STATEMENTS = ("NORM,SR", "AFIB", "CLBBB,SR", "CRBBB,SR", "IMI,SR,ABQRS", "LVH,SR,VCLVH", "STACH", "PACE")
@@ -81,40 +84,43 @@ def generate(
     out: Annotated[Path, typer.Option(help="Folder for the records.")],
     n: Annotated[int, typer.Option("-n", "--number", min=1, help="Records per statement set.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same records.")] = 0,
-    model: Annotated[
-        Path | None,
-        typer.Option(help="Model folder or `hf:owner/name`; by default the weights that come with ecgforge."),
+    model: Annotated[Path | None, typer.Option(help=MODEL_HELP)] = None,
+    age: Annotated[
+        float | None, typer.Option(min=0, max=120, help="Years; only for models that know it, as the default one does.")
     ] = None,
-    age: Annotated[float | None, typer.Option(min=0, max=120, help="Years; for models that know facts.")] = None,
-    sex: Annotated[SexChoice | None, typer.Option(help="For models that know facts.")] = None,
+    sex: Annotated[SexChoice | None, typer.Option(help="Only for models that know it.")] = None,
     heart_rate: Annotated[
-        float | None, typer.Option(min=20, max=300, help="Beats per minute; for models that know facts.")
+        float | None, typer.Option(min=20, max=300, help="Beats per minute; only for models that know it.")
     ] = None,
     sampler: Annotated[
-        SamplerChoice | None, typer.Option(help="By default what suits the model: see the page on samplers.")
+        SamplerChoice | None,
+        typer.Option(help="By default what suits the model: dpmpp for PatchS4, ddpm for SSSD-ECG."),
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Network calls per record; default 50 for ddpm (the papers take 200), else 20."),
+        typer.Option(
+            min=1, help="Network calls per record; default 50 for ddpm (the papers take 200), else 20, 10 for PatchS4."
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Records at once: speed and memory, not the result.")] = 8,
     processes: Annotated[
-        int, typer.Option(min=1, help="Worker processes of one thread each; the records stay the same.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Worker processes of one thread each, by default one a core where that pays; the records stay the "
+            "same.",
+        ),
+    ] = None,
     format: Annotated[RecordFormat, typer.Option(help="File format of the records.")] = RecordFormat.WFDB,
     plot: Annotated[bool, typer.Option("--plot", help="Draw every record on ECG paper as well (PNG).")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     others: Annotated[
         OthersChoice,
-        typer.Option(help="Statements not asked for are absent, or nothing is known of them (not with SSSD-ECG)."),
+        typer.Option(help="Statements not asked for are absent, or unknown: left open, which SSSD-ECG cannot."),
     ] = OthersChoice.ABSENT,
     guidance: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            help="Above 1: more typical of the statements, less varied; 1: none. By default what suits the model.",
-        ),
-    ] = None,
+        float, typer.Option(min=0, help="Above 1: more typical of the statements, less varied, twice the calls.")
+    ] = 1.0,
     guidance_interval: Annotated[
         str | None, typer.Option(help="Noise over signal where guidance acts, e.g. `0.3:5`; by default everywhere.")
     ] = None,
@@ -135,7 +141,8 @@ def generate(
     `ecgforge statements` lists the codes.
     """
     from ecgforge.facts import Facts
-    from ecgforge.generate import SamplingOptions, sample_in_processes
+    from ecgforge.generate import SamplingOptions
+    from ecgforge.parallel import sample_in_processes
     from ecgforge.rates import resample_record
 
     facts = Facts(age=age, sex=sex, heart_rate=heart_rate)
@@ -254,12 +261,12 @@ def train(
         typer.Option("--set", help="A setting, e.g. `batch_size=8` or `data.folds=[1,2]`; repeat."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    devices: Annotated[int, typer.Option(min=1, help="How many; under torchrun its processes count.")] = 1,
+    devices: Annotated[int, typer.Option(min=1, help="How many devices; under torchrun its processes count.")] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the settings, train nothing.")
     ] = False,
 ) -> None:
-    """Train a generator or classifier; the same command again resumes where it stopped, bit by bit.
+    """Train a generator or classifier; the same command again goes on where it stopped, bit for bit.
 
     Example: `ecgforge train sssd-ecg-small --data ptbxl100 --out runs/small`
 
@@ -295,12 +302,17 @@ def train(
 
 
 def presets() -> None:
-    """List what `ecgforge train` can train, with the size of each budget."""
-    from rich.table import Column, Table
+    """List what `ecgforge train` can train, with the size of each budget.
+
+    `steps` are updates of `batch` records; `seen` is how many records are looked at in all.
+    """
+    from rich.table import Table
 
     from ecgforge.training.presets import PRESETS
 
-    table = Table(Column("preset", no_wrap=True), "network", "steps", "batch", "seen", "statements", box=None)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))  # within 80 columns
+    for name in ("preset", "network", "steps", "batch", "seen", "statements"):
+        table.add_column(name, no_wrap=True, justify="right" if name in ("steps", "batch", "seen") else "left")
     for config in PRESETS.values():
         seen = config.total_steps * config.batch_size * getattr(config, "critic_steps", 1)
         statements = ",".join(config.data.statements) or config.data.label_set
@@ -359,12 +371,9 @@ def _status_text(status: "Status") -> str:
 
 def copy(
     data: Annotated[Path, typer.Option(help="Store of the real records, see `ecgforge data build`.")],
-    out: Annotated[Path, typer.Option(help="Store to write.")],
-    model: Annotated[
-        Path | None,
-        typer.Option(help="Model folder or `hf:owner/name`; by default the weights that come with ecgforge."),
-    ] = None,
-    folds: Annotated[str | None, typer.Option(help="Copy only these, e.g. `1,2,3`; default all.")] = None,
+    out: Annotated[Path, typer.Option(help="Store to make.")],
+    model: Annotated[Path | None, typer.Option(help=MODEL_HELP)] = None,
+    folds: Annotated[str | None, typer.Option(help="Copy only these, e.g. `1-8`; by default all.")] = None,
     layout: Annotated[
         Path | None, typer.Option(help="Also write the twin in PTB-XL's folder layout, for any PTB-XL loader.")
     ] = None,
@@ -372,7 +381,9 @@ def copy(
     sampler: Annotated[SamplerChoice | None, typer.Option(help="As in `ecgforge generate`.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Network calls per record.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Records at once: speed and memory, not the result.")] = 8,
-    processes: Annotated[int, typer.Option(min=1, help="Worker processes of one thread each.")] = 1,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes of one thread each; by default one a core.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
 ) -> None:
     """Make the synthetic twin of a data set: one record per record, same statements and folds.
@@ -386,7 +397,7 @@ def copy(
     from ecgforge.twin import copy_store, write_layout
 
     options = SamplingOptions(sampler=name_of(sampler), steps=steps, batch_size=batch_size)
-    chosen = None if folds is None else whole_numbers(folds)
+    chosen = None if folds is None else parse_folds(folds)
     started = time.monotonic()
     with progress_bar("Copying") as progress:
         twin = copy_store(

@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 from ecgforge.ecg_paper import LAYOUTS, PICTURE_FORMATS
 from ecgforge.errors import ConfigError, DataError, EcgforgeError, LabelError, MissingExtraError
 from ecgforge.formats import FORMATS
-from ecgforge.generate import DEFAULT_STEPS, Generator, SamplingOptions
+from ecgforge.generate import Generator, SamplingOptions
 from ecgforge.labels import all_statements
 from ecgforge.record import EcgRecord
 from ecgforge.serving.convert_command import RecordFormat
@@ -183,7 +183,9 @@ def _describe(generator: Generator) -> ModelAnswer:
         labels=len(config.labels),
         rate_hz=config.rate,
         seconds=generator.length / config.rate,
-        samplers={} if config.schedule is None else {str(name): steps for name, steps in DEFAULT_STEPS.items()},
+        samplers={}
+        if config.schedule is None
+        else {str(name): steps for name, steps in generator.default_steps.items()},
         facts=generator.facts,
     )
 

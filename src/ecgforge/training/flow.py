@@ -1,7 +1,8 @@
-"""Training of our own denoiser: leads of unit variance, statements, age, sex and heart rate as condition."""
+"""Training of our own denoiser: leads of unit variance, statements, age, sex, heart rate and beats as condition."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,11 +13,12 @@ from torch import Tensor
 from ecgforge.checkpoints.native import ModelConfig
 from ecgforge.data.store import EcgStore
 from ecgforge.diffusion.flow import flow_loss
-from ecgforge.facts import Fact
-from ecgforge.r_peaks import measure_facts
+from ecgforge.models.patch_s4 import PatchS4
 from ecgforge.training.diffusion import DenoisingLearner, hide_statements
 from ecgforge.training.learner import describe_model, refuse_extra
+from ecgforge.training.optim import AveragedWeights
 from ecgforge.training.records import TrainingData, cut_window, example_stream, examples_of, picks_of, select_data
+from ecgforge.training.rhythm import Hearts, fit_rhythm, measure_hearts
 from ecgforge.training.settings import FlowTraining
 
 _SCALE_RECORDS = 2000  # enough for a standard deviation to a percent
@@ -31,6 +33,7 @@ class Batch:
         condition: (B, K) statements, then facts; NaN where hidden or unknown.
         ratio: (B,) noise over signal, tan(t).
         eps: (B, C, L) standard normal noise.
+        beats: (B, L) 1 at each R peak, 0 elsewhere; NaN where hidden or unknown.
         record_ids: For messages.
     """
 
@@ -38,13 +41,14 @@ class Batch:
     condition: Float[Tensor, "B K"]
     ratio: Float[Tensor, "B"]
     eps: Float[Tensor, "B C L"]
+    beats: Float[Tensor, "B L"]
     record_ids: tuple[str, ...]
 
 
 def batch_at(
     data: TrainingData,
     config: FlowTraining,
-    facts: Float[np.ndarray, "N F"],
+    hearts: Hearts,
     scales_mv: Float[np.ndarray, "C 1"],
     step: int,
     *,
@@ -58,17 +62,22 @@ def batch_at(
     windows, conditions, ratios, noises = [], [], [], []
     for signal, pick, example in zip(data.signals_mv(picks), picks.tolist(), examples.tolist(), strict=True):
         stream = example_stream(config, example)
-        windows.append(cut_window(signal, samples, stream) / scales_mv)
+        beats = hearts.beats(pick, signal.shape[1])
+        windows.append(cut_window(np.concatenate([signal / scales_mv, beats[None]]), samples, stream))
         ratios.append(config.schedule.draw_ratio(stream))
         noises.append(stream.standard_normal((len(signal), samples), dtype=np.float32))
-        told = stream.random(facts.shape[1]) < config.fact_share
+        told = stream.random(hearts.facts.shape[1]) < config.fact_share
         statements = hide_statements(data.condition[pick], config.unknown_share, stream)
-        conditions.append(np.concatenate([statements, np.where(told, facts[pick], np.float32(np.nan))]))
+        conditions.append(np.concatenate([statements, np.where(told, hearts.facts[pick], np.float32(np.nan))]))
+        if stream.random() >= config.beat_share:
+            windows[-1][-1] = np.nan
+    signals = torch.from_numpy(np.stack(windows).astype(np.float32))
     return Batch(
-        x_0=torch.from_numpy(np.stack(windows).astype(np.float32)),
+        x_0=signals[:, :-1],
         condition=torch.from_numpy(np.stack(conditions).astype(np.float32)),
         ratio=torch.tensor(ratios, dtype=torch.float32),
         eps=torch.from_numpy(np.stack(noises)),
+        beats=signals[:, -1],
         record_ids=data.record_ids(picks),
     )
 
@@ -82,40 +91,39 @@ def lead_scales(data: TrainingData) -> Float[np.ndarray, "C 1"]:
     return np.sqrt(power)[:, None].astype(np.float32)
 
 
-def gather_facts(data: TrainingData, wanted: Sequence[Fact]) -> Float[np.ndarray, "N F"]:
-    """Facts of all records as the network is told (see Facts.encode); NaN where unknown.
-
-    The heart rate is measured from the records themselves, which takes some ms each.
-    """
-    records = (
-        data.stores[store].record(row) for store, row in zip(data.which.tolist(), data.rows.tolist(), strict=True)
-    )
-    return np.stack([measure_facts(record).encode(wanted) for record in records])
-
-
 class FlowLearner(DenoisingLearner):
-    """Learns to predict the velocity of the trigonometric flow (see diffusion.flow)."""
+    """Learns to predict the velocity of the trigonometric flow (see diffusion.flow).
+
+    The rhythm model, which is small, is fitted before the first step and stays as it is.
+    """
 
     def __init__(self, config: FlowTraining, store: EcgStore, fabric: Fabric, extra: EcgStore | None = None) -> None:
         refuse_extra(extra, config)
         super().__init__(config, select_data(store, config), fabric)
         self.config = config
         self._scales_mv = lead_scales(self.data)
-        self._facts = gather_facts(self.data, config.network.facts)
+        self._hearts = measure_hearts(self.data, config.network.facts)
+
+    def take_step(self, step: int) -> float:
+        """As DenoisingLearner.take_step; the first step begins with the rhythms."""
+        if step == 0:
+            fit_rhythm(cast(PatchS4, self.network).rhythm, self.data, self._hearts, self.config)
+            self.average = AveragedWeights(self.network, self.config.ema_decay)
+        return super().take_step(step)
 
     def _losses(self, step: int) -> tuple[Float[Tensor, "B"], tuple[str, ...]]:
         fabric = self._fabric
         batch = batch_at(
             self.data,
             self.config,
-            self._facts,
+            self._hearts,
             self._scales_mv,
             step,
             rank=fabric.global_rank,
             ranks=fabric.world_size,
         )
         losses = flow_loss(
-            self._forward,
+            partial(self._forward, beats=batch.beats.to(fabric.device)),
             batch.x_0.to(fabric.device),
             batch.condition.to(fabric.device),
             ratio=batch.ratio.to(fabric.device),

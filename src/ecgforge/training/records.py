@@ -5,7 +5,7 @@ alone. That makes resuming exact, and several devices together draw what one dev
 """
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -17,7 +17,7 @@ from ecgforge.leads import STANDARD_LEADS
 from ecgforge.rng import record_stream
 from ecgforge.training.settings import DataConfig, TrainingConfig
 
-_ORDER, _EXAMPLE = 1, 2  # purposes of the random streams; 0 belongs to sampling
+_ORDER, _EXAMPLE, _RARE = 1, 2, 6  # purposes of the random streams; 0 and 3 belong to sampling
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +51,12 @@ class TrainingData:
             mine = self.which[picks] == number
             signals[mine] = store.signals_mv(self.rows[picks[mine]])[:, self.lead_rows, :samples]
         return signals
+
+    @cached_property
+    def picks_by_statement(self) -> tuple[Int[np.ndarray, "_"], ...]:
+        """For each statement that occurs, the records that have it."""
+        columns = (np.flatnonzero(column > 0) for column in self.condition.T)
+        return tuple(picks for picks in columns if len(picks))
 
     def record_ids(self, picks: Int[np.ndarray, "B"]) -> tuple[str, ...]:
         """Names of records, for messages."""
@@ -135,9 +141,18 @@ def examples_of(config: TrainingConfig, batch: int, *, rank: int, ranks: int) ->
 
 
 def picks_of(data: TrainingData, config: TrainingConfig, examples: Int[np.ndarray, "B"]) -> Int[np.ndarray, "B"]:
-    """Which record each example is: every epoch visits every record once, in an order of its own."""
-    size = len(data)
-    return np.array([_epoch_order(config.seed, number // size, size)[number % size] for number in examples.tolist()])
+    """Which record each example is: every epoch visits every record once, in an order of its own.
+
+    Examples that are drawn by statement (see DataConfig.rare_share) take the place of others.
+    """
+    size, share = len(data), config.data.rare_share
+    picks = [_epoch_order(config.seed, number // size, size)[number % size] for number in examples.tolist()]
+    for place, number in enumerate(examples.tolist() if share and data.picks_by_statement else []):
+        stream = record_stream(config.seed, number, purpose=_RARE)
+        if stream.random() < share:
+            having = data.picks_by_statement[stream.integers(len(data.picks_by_statement))]
+            picks[place] = having[stream.integers(len(having))]
+    return np.array(picks)
 
 
 @lru_cache(maxsize=2)

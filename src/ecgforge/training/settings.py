@@ -29,6 +29,8 @@ class DataConfig:
         statements: A label set of one's own, in this order, e.g. ("AFIB",); empty takes `label_set`.
         leads: Channels of the network, in order.
         min_label_quality: Leave out records whose statements are less sure (None: take all).
+        rare_share: Share of the examples that are drawn by statement instead of by record: a statement out of those the
+            records have, then one of its records. Rare statements are then seen more often.
     """
 
     folds: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
@@ -36,6 +38,11 @@ class DataConfig:
     statements: tuple[str, ...] = ()
     leads: tuple[str, ...] = MODEL_LEADS
     min_label_quality: int | None = None
+    rare_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rare_share <= 1:
+            raise ConfigError(f"expected data.rare_share from 0 to 1, got {self.rare_share}")
 
 
 @dataclass(frozen=True)
@@ -172,6 +179,7 @@ class FlowTraining(TrainingConfig):
         schedule: Noise levels.
         unknown_share: As in DiffusionTraining, for statements.
         fact_share: Chance that age, sex and heart rate are told, each by itself, where they are known.
+        beat_share: Chance that it is told where the beats are.
         gradient_clip: Largest norm of the gradient; 0 for no limit.
         ema_decay: Of the averaged weights.
     """
@@ -180,6 +188,7 @@ class FlowTraining(TrainingConfig):
     schedule: FlowSchedule = FlowSchedule()
     unknown_share: float = 0.2
     fact_share: float = 0.7
+    beat_share: float = 0.8
     gradient_clip: float = 1.0
     ema_decay: float = 0.9995
 
@@ -191,8 +200,8 @@ class FlowTraining(TrainingConfig):
                 f"expected windows of at most {self.network.length} samples, in whole patches of {self.network.patch}, "
                 f"got {wrong[0]}"
             )
-        if not all(0 <= share <= 1 for share in (self.unknown_share, self.fact_share)):
-            raise ConfigError("expected unknown_share and fact_share from 0 to 1")
+        if not all(0 <= share <= 1 for share in (self.unknown_share, self.fact_share, self.beat_share)):
+            raise ConfigError("expected unknown_share, fact_share and beat_share from 0 to 1")
         if not 0 <= self.ema_decay < 1 or self.gradient_clip < 0:
             raise ConfigError("expected 0 <= ema_decay < 1 and gradient_clip of 0 or more")
 
