@@ -41,6 +41,12 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Generator:
 
 
 @pytest.fixture(scope="session")
+def knowing(tiny_patch_model: Path) -> Generator:
+    """A generator that knows age, sex and heart rate; records of 4 s."""
+    return Generator.load(tiny_patch_model)
+
+
+@pytest.fixture(scope="session")
 def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
     """A reading kit of two pairs."""
     kinds = (Provenance(source="Hospital Nord"), Provenance(synthetic=True, source="manmade"))

@@ -12,6 +12,7 @@ from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
+from ecgforge.facts import FACTS
 from ecgforge.formats import read_record
 from ecgforge.generate import Generator
 from ecgforge.serving.rest import make_app
@@ -31,6 +32,12 @@ def guarded_site(generator: Generator) -> Iterator[str]:
     yield from served(make_app(generator, token=TOKEN))
 
 
+@pytest.fixture(scope="module")
+def knowing_site(knowing: Generator) -> Iterator[str]:
+    """Of a model that knows facts."""
+    yield from served(make_app(knowing))
+
+
 class OrderPage(Page):
     """The page on which ECGs are ordered."""
 
@@ -41,6 +48,21 @@ class OrderPage(Page):
     def generate(self, state: str = "Done") -> None:
         self["generate"].click()
         self.until(lambda: self["state"].text.startswith(state))
+
+    def sent(self) -> dict[str, object]:
+        """The last order as the service gets it."""
+        return self.browser.execute_script("return window.sent.at(-1)")
+
+    def watch(self) -> None:
+        """Keep what is sent."""
+        self.browser.execute_script("""
+            window.sent = [];
+            const { fetch } = window;
+            window.fetch = (path, options) => {
+              if (path === "/jobs") window.sent.push(JSON.parse(options.body));
+              return fetch(path, options);
+            };
+        """)
 
     def trace(self, number: int = 0) -> np.ndarray:
         """A trace's points in mm, (samples, 2)."""
@@ -158,6 +180,58 @@ def test_between_two_choices(page: OrderPage) -> None:
     assert page["share"].get_attribute("aria-valuetext") == "A 50 %, B 50 %"
 
 
+def test_what_is_not_chosen_is_not_sent(page: OrderPage) -> None:
+    assert Select(page["sampler"]).first_selected_option.text == "model’s own"
+    assert page["steps"].get_attribute("placeholder") == "model’s own"
+    page.watch()
+    page.set(number=1)
+    page.generate()
+    assert page.sent() == {"kind": "samples", "statements": {"NORM": 1, "SR": 1}, "n": 1, "seed": 0}
+    Select(page["sampler"]).select_by_value("ddim")
+    assert page["steps"].get_attribute("placeholder") == "20"
+    page.set(steps=2)
+    page["generate"].click()
+    page.until(lambda: "sampler" in page.sent())
+    assert (page.sent()["sampler"], page.sent()["steps"]) == ("ddim", 2)
+
+
+def test_age_sex_and_heart_rate_are_asked_for(browser: webdriver.Chrome, knowing_site: str) -> None:
+    page = OrderPage(browser, knowing_site).ready()
+    assert page["facts-hint"].text == "Optional: what is left empty stays open."
+    page.watch()
+    page.set(number=1, steps=2)
+    page["age"].click()
+    ActionChains(browser).send_keys("63", Keys.TAB, Keys.ARROW_DOWN, Keys.TAB, "110").perform()
+    page.generate()
+    assert {name: page.sent()[name] for name in FACTS} == {"age": 63, "sex": "female", "heart_rate": 110}
+    assert "asked for NORM, SR, 63 years, female, 110 beats per minute; seed 0" in page["caption"].text
+    page["age"].clear()
+    Select(page["sex"]).select_by_value("")
+    page.all("input[value=interpolation]")[0].click()
+    page["generate"].click()
+    page.until(lambda: len(page.all("#variants button")) == 5)
+    assert [name for name in FACTS if name in page.sent()] == ["heart_rate"]
+    assert "asked for NORM, SR, 110 beats per minute; seed 0" in page["caption"].text
+
+
+def test_facts_of_nobody_are_not_sent(browser: webdriver.Chrome, knowing_site: str) -> None:
+    page = OrderPage(browser, knowing_site).ready()
+    page.watch()
+    for name, value in (("age", 121), ("heart-rate", 19)):
+        page.set(**{name: value})
+        page["generate"].click()
+        assert page[name].get_attribute("validationMessage")
+        page[name].clear()
+    assert browser.execute_script("return window.sent") == []
+
+
+def test_a_model_without_facts_cannot_be_asked_for_them(page: OrderPage) -> None:
+    for name in ("age", "sex", "heart-rate"):
+        assert not page[name].is_enabled()
+        assert page[name].get_attribute("aria-describedby") == "facts-hint"
+    assert page["facts-hint"].text == "This model knows statements only, no age, sex or heart rate."
+
+
 def test_a_job_is_cancelled(page: OrderPage) -> None:
     page.set(number=64, steps=200)
     page.generate("Sampling")
@@ -213,18 +287,31 @@ def test_a_guarded_service_asks_for_its_token(browser: webdriver.Chrome, guarded
     assert len(page.all("#variants button")) == 1
 
 
-def test_everything_can_be_reached_by_tab_and_has_a_name(drawn: OrderPage) -> None:
+def tab_stops(page: OrderPage) -> list[str | None]:
+    """Ids of what the Tab key reaches, one after the other."""
     names = []
-    drawn.browser.execute_script("document.querySelector('.skip').focus()")
+    page.browser.execute_script("document.querySelector('.skip').focus()")
     for _ in range(60):
-        ActionChains(drawn.browser).send_keys(Keys.TAB).perform()
-        active = drawn.browser.switch_to.active_element
+        ActionChains(page.browser).send_keys(Keys.TAB).perform()
+        active = page.browser.switch_to.active_element
         if active.tag_name == "body":
             break
         assert active.accessible_name, active.get_attribute("outerHTML")
         names.append(active.get_attribute("id"))
+    return names
+
+
+def test_everything_can_be_reached_by_tab_and_has_a_name(drawn: OrderPage) -> None:
     wanted = ["search", "number", "seed", "sampler", "steps", "generate", "layout", "calipers", "paper", "format"]
-    assert [name for name in names if name in wanted] == wanted
+    assert [name for name in tab_stops(drawn) if name in wanted] == wanted
+
+
+def test_facts_can_be_reached_by_tab(browser: webdriver.Chrome, knowing_site: str) -> None:
+    page = OrderPage(browser, knowing_site).ready()
+    wanted = ["search", "age", "sex", "heart-rate", "number", "generate"]
+    assert [name for name in tab_stops(page) if name in wanted] == wanted
+    names = [page[name].accessible_name for name in ("age", "sex", "heart-rate")]
+    assert names == ["Age (years)", "Sex", "Heart rate (beats per minute)"]
 
 
 @pytest.mark.parametrize("width", [768, 1024])

@@ -6,6 +6,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from ecgforge.evaluation.interpolation import mix_statements
+from ecgforge.facts import FACTS, Facts
 from ecgforge.formats import FORMATS, read_record, write_record
 from ecgforge.generate import Generator, Job, SamplingOptions
 from ecgforge.record import EcgRecord, Provenance
@@ -37,18 +39,25 @@ def client(generator: Generator) -> Iterator[TestClient]:
 
 
 @pytest.fixture(scope="module")
+def knowing_client(knowing: Generator) -> Iterator[TestClient]:
+    """Of a model that knows facts."""
+    with TestClient(make_app(knowing), base_url=HERE) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
 def job(client: TestClient) -> str:
     """A finished job of two records."""
     return finished(client, {"kind": "samples", "statements": {"NORM": 1, "SR": 0.5}, "n": 2, "seed": 7, **FAST})["id"]
 
 
-def finished(client: TestClient, request: dict[str, object]) -> dict[str, object]:
+def finished(client: TestClient, request: dict[str, object]) -> dict[str, Any]:
     answer = client.post("/jobs", json=request)
     assert answer.status_code == 202, answer.text
     return ended(client, answer.json()["id"])
 
 
-def ended(client: TestClient, job_id: str) -> dict[str, object]:
+def ended(client: TestClient, job_id: str) -> dict[str, Any]:
     while (status := client.get(f"/jobs/{job_id}").json())["state"] not in ENDED:
         time.sleep(0.01)
     return status
@@ -156,6 +165,72 @@ def test_a_full_queue_says_when_to_come_again(client: TestClient) -> None:
     assert "at most 3 jobs in the queue" in problem(refused)
     assert int(refused.headers["Retry-After"]) > 0
 
+
+# --------------------------------------------------------------------------------- age, sex, heart rate
+
+ASKED = {"age": 63, "sex": "female", "heart_rate": 110.5}
+
+
+def made(client: TestClient, **request: object) -> list[dict[str, Any]]:
+    """Records of a job in three steps."""
+    status = finished(client, {"steps": 3, "seed": 2, **request})
+    assert status["state"] == "done"
+    return [client.get(f"/jobs/{status['id']}/records/{index}").json() for index in range(status["records_done"])]
+
+
+def test_facts_reach_the_generator(knowing_client: TestClient, knowing: Generator) -> None:
+    assert knowing_client.get("/models").json()["models"][0]["facts"] == list(FACTS)
+    facts, options = Facts(age=63, sex="female", heart_rate=110.5), SamplingOptions(steps=3)
+    expected = knowing.sample("AFIB", n=2, seed=2, facts=facts, options=options)
+    answers = made(knowing_client, kind="samples", statements="AFIB", n=2, **ASKED)
+    for record, answer in zip(expected, answers, strict=True):
+        np.testing.assert_allclose(answer["signal_mv"], record.signal, atol=5.1e-5)
+        assert (answer["age"], answer["sex"]) == (63, "female")
+    for fact in FACTS:  # each of them matters
+        others = {name: value for name, value in ASKED.items() if name != fact}
+        (without,) = made(knowing_client, kind="samples", statements="AFIB", **others)
+        assert without["signal_mv"] != answers[0]["signal_mv"]
+        assert without.get(fact) is None
+
+
+def test_facts_hold_for_all_steps_of_an_interpolation(knowing_client: TestClient, knowing: Generator) -> None:
+    a, b = made(knowing_client, kind="interpolation", a="NORM,SR", b="CLBBB,SR", grades=[1, 0], **ASKED)
+    jobs = [Job(0, {code: 1.0, "SR": 1.0}, Facts(**ASKED)) for code in ("NORM", "CLBBB")]
+    for answer, record in zip((a, b), knowing.sample_each(jobs, seed=2, options=SamplingOptions(steps=3)), strict=True):
+        np.testing.assert_allclose(answer["signal_mv"], record.signal, atol=5.1e-5)
+
+
+def test_a_model_without_facts_says_what_it_knows(client: TestClient) -> None:
+    wishes: list[dict[str, object]] = [
+        {"kind": "samples", "statements": "NORM"},
+        {"kind": "interpolation", "a": "NORM", "b": "AFIB"},
+    ]
+    for wish in wishes:
+        answer = client.post("/jobs", json={**wish, "age": 40, "heart_rate": 60})
+        assert answer.status_code == 422
+        words = "tiny cannot be asked for age, heart_rate: this model knows statements only; leave it out"
+        assert problem(answer) == words
+        assert client.post("/jobs", json={**wish, **FAST, "age": None}).status_code == 202
+
+
+BAD_FACTS = [
+    ('{"age": -1}', "expected an age in years, got -1"),
+    ('{"age": NaN}', "expected an age in years, got nan"),
+    ('{"age": "old"}', "body.samples.age: Input should be a valid number"),
+    ('{"sex": "f"}', "body.samples.sex: Input should be 'female' or 'male'"),
+    ('{"heart_rate": 7}', "expected a heart rate from 20 to 300 beats per minute, got 7"),
+]
+
+
+@pytest.mark.parametrize(("facts", "words"), BAD_FACTS, ids=[facts for facts, _ in BAD_FACTS])
+def test_facts_of_nobody_are_refused(knowing_client: TestClient, facts: str, words: str) -> None:
+    body = facts.replace("{", '{"kind": "samples", "statements": "NORM", ')
+    answer = knowing_client.post("/jobs", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert words in problem(answer)
+
+
+# ----------------------------------------------------------------------------------------- bad requests
 
 BAD_JOBS = [
     ({"statements": "NRM"}, "did you mean NORM"),

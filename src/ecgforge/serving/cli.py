@@ -36,27 +36,31 @@ app = typer.Typer(
     help="Synthetic 12-lead ECGs for given ECG statements.\n\n"
     "Begin with: `ecgforge generate --statements NORM,SR -n 4 --out out --plot`",
 )
-app.add_typer(data_commands.app, name="data")
-app.add_typer(turing_commands.app, name="turing")
-app.add_typer(study_commands.app, name="study")
-app.command("generate")(model_commands.generate)
-app.command("train")(model_commands.train)
-app.command("presets")(model_commands.presets)
-app.command("copy")(model_commands.copy)
-app.command("complete")(restore_commands.complete)
-app.command("inpaint")(restore_commands.inpaint)
-app.command("vary")(restore_commands.vary)
-app.command("evaluate")(evaluate)
-app.command("privacy")(privacy)
-app.command("beats")(study_commands.beats)
-app.command("interpolate")(study_commands.interpolate)
-app.command("plot")(plot)
-app.command("convert")(convert)
-app.command("serve")(serve)
-app.command("import-original")(model_commands.import_original)
-app.command("export-original")(model_commands.export_original)
-app.command("demo")(model_commands.demo)
-app.command("models")(info_commands.models)
+# Headings of the help.
+_MAKE, _WORK, _DATA = "Make ECGs", "Work on ECGs", "Data sets"
+_TRAIN, _JUDGE = "Train and exchange models", "Judge what was made"
+
+app.command("demo", rich_help_panel=_MAKE)(model_commands.demo)
+app.command("generate", rich_help_panel=_MAKE)(model_commands.generate)
+app.command("serve", rich_help_panel=_MAKE)(serve)
+app.command("models", rich_help_panel=_MAKE)(info_commands.models)
+app.command("plot", rich_help_panel=_WORK)(plot)
+app.command("convert", rich_help_panel=_WORK)(convert)
+app.command("complete", rich_help_panel=_WORK)(restore_commands.complete)
+app.command("inpaint", rich_help_panel=_WORK)(restore_commands.inpaint)
+app.command("vary", rich_help_panel=_WORK)(restore_commands.vary)
+app.add_typer(data_commands.app, name="data", rich_help_panel=_DATA)
+app.command("copy", rich_help_panel=_DATA)(model_commands.copy)
+app.command("presets", rich_help_panel=_TRAIN)(model_commands.presets)
+app.command("train", rich_help_panel=_TRAIN)(model_commands.train)
+app.command("import-original", rich_help_panel=_TRAIN)(model_commands.import_original)
+app.command("export-original", rich_help_panel=_TRAIN)(model_commands.export_original)
+app.command("evaluate", rich_help_panel=_JUDGE)(evaluate)
+app.command("privacy", rich_help_panel=_JUDGE)(privacy)
+app.command("beats", rich_help_panel=_JUDGE)(study_commands.beats)
+app.command("interpolate", rich_help_panel=_JUDGE)(study_commands.interpolate)
+app.add_typer(turing_commands.app, name="turing", rich_help_panel=_JUDGE)
+app.add_typer(study_commands.app, name="study", rich_help_panel=_JUDGE)
 
 
 class LabelSetName(StrEnum):
@@ -70,7 +74,7 @@ class LabelSetName(StrEnum):
     RHYTHM = "rhythm"
 
 
-@app.command()
+@app.command(rich_help_panel=_MAKE)
 def statements(
     search: Annotated[str, typer.Argument(help="Show only statements whose code or description has this text.")] = "",
     label_set: Annotated[LabelSetName, typer.Option(help="Show only the labels of this set.")] = LabelSetName.ALL,

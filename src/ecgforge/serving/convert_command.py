@@ -31,7 +31,7 @@ def convert(
     A file that cannot be converted is reported, the others are still converted, and the exit code is 1. No file
     that is read is ever overwritten.
 
-    Example: ecgforge convert records/*.hea --to dicom --out dicom
+    Example: `ecgforge convert records/*.hea --to dicom --out dicom`
     """
     from ecgforge.formats import read_record, write_record
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ecgforge.errors import ConfigError
+from ecgforge.serving.data_commands import parse_folds
+from ecgforge.serving.notes import note
 from ecgforge.serving.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -27,16 +29,16 @@ def evaluate(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the classifiers, e.g. `batch_size=64`; repeat.")
     ] = None,
-    test_folds: Annotated[str, typer.Option(help="Folds to test on.")] = "9",
-    seeds: Annotated[str, typer.Option(help="One classifier each, e.g. `0,1,2`.")] = "0",
+    test_folds: Annotated[str, typer.Option(help="Folds to test on, e.g. `9` or `9,10`.")] = "9",
+    seeds: Annotated[str, typer.Option(help="A classifier is trained from each, e.g. `0,1,2`.")] = "0",
     pathologies: Annotated[str, typer.Option(help="Statements scored one by one.")] = "AFIB,CRBBB,1AVB,PVC",
     augment: Annotated[bool, typer.Option("--augment", help="Also train on real and synthetic together.")] = False,
-    processes: Annotated[int, typer.Option(min=1, help="For measuring waves.")] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that measure waves.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
-    """Judge synthetic data sets: train here and test there, fidelity, physiology, beats; with a report.
+    """Judge synthetic data sets: classifiers trained on one and tested on another, fidelity, physiology, beats.
 
-    A classifier is trained on each data set, which takes most of the time. Stopped, the same command goes on.
+    Writes a report. Training the classifiers takes most of the time; stopped, the same command goes on.
 
     Example: `ecgforge evaluate --real ptbxl100 --synthetic sssd=twin100 --out report`
     """
@@ -53,7 +55,7 @@ def evaluate(
         raise ConfigError(f"expected the preset of a classifier, got {classifier}")
     protocol = Protocol(
         classifier=recipe,
-        test_folds=whole_numbers(test_folds),
+        test_folds=parse_folds(test_folds),
         seeds=whole_numbers(seeds),
         pathologies=tuple(code.strip() for code in pathologies.split(",") if code.strip()),
         augment=augment,
@@ -105,4 +107,4 @@ _LINES = 10  # status lines of one training
 def _tell(what: str, status: "Status") -> None:
     if status.step % max(20, status.total // _LINES // 20 * 20) == 0 or status.step == status.total:
         score = "" if status.score is None else f", validation {status.score:.4f}"
-        typer.echo(f"classifier of {what}: step {status.step}/{status.total}, loss {status.loss:.4f}{score}")
+        note(f"classifier of {what}: step {status.step}/{status.total}, loss {status.loss:.4f}{score}")

@@ -1,7 +1,8 @@
 """What commands say beside their results; `ecgforge --quiet` silences it.
 
-Results are printed as they are: a table that was asked for, JSON, a report. Notes say what was done. Errors go to
-the error stream, quiet or not.
+Results are printed as they are: a table that was asked for, JSON, numbers, counts, the names of files that the command
+chose itself. Notes say that all went as asked, how far it is, and what can be done next. Errors go to the error stream,
+quiet or not.
 """
 
 import typer

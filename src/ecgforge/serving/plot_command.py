@@ -34,7 +34,8 @@ def plot(
         PictureFormat, typer.Option(help="png for screens, svg and pdf for print in true size.")
     ] = PictureFormat.PNG,
     layout: Annotated[
-        Layout, typer.Option(help="Rows x columns; below several columns lead II runs over the whole time.")
+        Layout,
+        typer.Option(help="Rows x columns; where there are several columns, lead II follows over the whole time."),
     ] = Layout.THREE_BY_FOUR,
     dpi: Annotated[
         float,
@@ -45,7 +46,7 @@ def plot(
 
     A file that cannot be drawn is reported, the others are still drawn, and the exit code is 1.
 
-    Example: ecgforge plot records/*.hea --out pictures --format pdf
+    Example: `ecgforge plot records/*.hea --out pictures --format pdf`
     """
     drawn: dict[Path, Path] = {}
     failed = False

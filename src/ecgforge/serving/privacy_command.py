@@ -18,7 +18,9 @@ def privacy(
     out: Annotated[Path, typer.Option(help="Folder for report.md, results.json and nearest.png.")],
     model: Annotated[
         Path | None,
-        typer.Option(help="The generator: a model folder or `default`. Without it only samples are judged."),
+        typer.Option(
+            help="The generator: a folder, or a name out of `ecgforge models`. Without it only samples are judged."
+        ),
     ] = None,
     classifier: Annotated[
         Path | None,

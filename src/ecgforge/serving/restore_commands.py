@@ -8,7 +8,7 @@ import typer
 
 from ecgforge.errors import ConfigError, DataError
 from ecgforge.serving.convert_command import RecordFormat
-from ecgforge.serving.model_commands import SamplerChoice, name_of
+from ecgforge.serving.model_commands import MODEL_HELP, SamplerChoice, name_of
 from ecgforge.serving.notes import note
 from ecgforge.serving.progress import progress_bar
 
@@ -18,18 +18,15 @@ if TYPE_CHECKING:
 
 File = Annotated[Path, typer.Argument(help="An ECG record in any format that ecgforge reads.")]
 Out = Annotated[Path, typer.Option(help="Folder for the new records.")]
-Number = Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")]
+Number = Annotated[int, typer.Option("-n", "--number", min=1, help="How many records, each drawn anew.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same records.")]
 Statements = Annotated[
     str | None,
     typer.Option("--statements", "-s", help="What holds of the ECG, e.g. `AFIB`; by default what its file says."),
 ]
-ModelFolder = Annotated[
-    Path | None,
-    typer.Option("--model", help="Model folder or `hf:owner/name`; by default the weights that come with ecgforge."),
-]
+ModelFolder = Annotated[Path | None, typer.Option("--model", help=MODEL_HELP)]
 Sampler = Annotated[SamplerChoice | None, typer.Option(help="By default what suits the model.")]
-Steps = Annotated[int | None, typer.Option(min=1, help="Sampling steps.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Network calls per record; by default the sampler's.")]
 Format = Annotated[RecordFormat, typer.Option(help="File format of the records.")]
 Plot = Annotated[bool, typer.Option("--plot", help="Draw every record on ECG paper as well (PNG).")]
 
@@ -109,7 +106,11 @@ def vary(
     out: Out,
     distance: Annotated[
         float,
-        typer.Option(min=0.01, max=1.41, help="Size of the change as a share of the signal's own; 1.41: strangers."),
+        typer.Option(
+            min=0.01,
+            max=1.41,
+            help="Size of the change over the size of the signal; at 1.41 nothing of the ECG is left.",
+        ),
     ] = 0.3,
     statements: Statements = None,
     n: Number = 4,
@@ -120,7 +121,7 @@ def vary(
     format: Format = RecordFormat.WFDB,
     plot: Plot = False,
 ) -> None:
-    """Make variants of an ECG, near it or far from it.
+    """Make variants of an ECG, as near to it as wanted.
 
     Example: `ecgforge vary record.hea --distance 0.3 -n 4 --out out --plot`
     """

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ecgforge.errors import ConfigError, MissingExtraError
+from ecgforge.serving.model_commands import MODEL_HELP
 
 SHORTEST_TOKEN = 12
 
@@ -18,10 +19,7 @@ def serve(
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8321,
-    model: Annotated[
-        Path | None,
-        typer.Option(help="Model folder or `hf:owner/name`; by default the weights that come with ecgforge."),
-    ] = None,
+    model: Annotated[Path | None, typer.Option(help=MODEL_HELP)] = None,
     token: Annotated[
         str | None,
         typer.Option(

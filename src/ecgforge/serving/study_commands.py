@@ -10,7 +10,8 @@ import typer
 from ecgforge.errors import ConfigError, DataError
 from ecgforge.serving.data_commands import parse_folds
 from ecgforge.serving.evaluate_command import whole_numbers
-from ecgforge.serving.model_commands import SamplerChoice, name_of
+from ecgforge.serving.model_commands import MODEL_HELP, SamplerChoice, name_of
+from ecgforge.serving.notes import note
 from ecgforge.serving.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="The studies of SSSD-ECG-nle: what synthetic positives add to real data, and how soon a generator is good. "
+    help="The studies of SSSD-ECG-nle: what synthetic records with a pathology add to real "
+    "data, and how soon a generator is good. "
     "Each trains many classifiers and draws one curve.",
 )
 
@@ -47,7 +49,7 @@ def beats(
         typer.Option(help="A store with synthetic records as NAME=STORE; NAME stands in the legend. Repeat."),
     ] = None,
     statements: Annotated[
-        str | None, typer.Option("--statements", "-s", help="Only records with all of these: `NORM,SR`.")
+        str | None, typer.Option("--statements", "-s", help="Only records that have all of these, e.g. `NORM,SR`.")
     ] = None,
     leads: Annotated[str, typer.Option(help="Panels, such as `II,V1,V5`; by default all twelve.")] = "",
     n: Annotated[
@@ -119,11 +121,9 @@ def interpolate(
     b: Annotated[str, typer.Argument(help="Statements at grade 0, such as `CLBBB,SR`.")],
     out: Picture,
     lead: Annotated[str, typer.Option(help="Panels, such as `V1` or `II,V1,V5`.")] = "II,V1,V5",
-    n: Annotated[int, typer.Option("-n", "--number", min=1, help="Noises, that is records of each grade.")] = 50,
+    n: Annotated[int, typer.Option("-n", "--number", min=1, help="Records at each step between A and B.")] = 50,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same records.")] = 0,
-    model: Annotated[
-        Path | None, typer.Option(help="Model folder; by default the weights that come with ecgforge.")
-    ] = None,
+    model: Annotated[Path | None, typer.Option(help=MODEL_HELP)] = None,
     sampler: Annotated[SamplerChoice | None, typer.Option(help="As for `ecgforge generate`.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="As for `ecgforge generate`.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
@@ -157,8 +157,8 @@ RealStore = Annotated[Path, typer.Option("--real", help="Store of the real recor
 OutFolder = Annotated[
     Path, typer.Option("--out", help="Folder for curve.png and curve.csv, and for all that is trained and sampled.")
 ]
-Seeds = Annotated[str, typer.Option("--seeds", help="One classifier each at every point of the curve.")]
-TestFolds = Annotated[str, typer.Option("--test-folds", help="Folds to test on.")]
+Seeds = Annotated[str, typer.Option("--seeds", help="A classifier is trained from each, at every point of the curve.")]
+TestFolds = Annotated[str, typer.Option("--test-folds", help="Folds to test on, e.g. `9` or `9,10`.")]
 ClassifierPreset = Annotated[
     str, typer.Option("--classifier", help="Preset of the classifiers, see `ecgforge presets`.")
 ]
@@ -190,9 +190,7 @@ def augment(
         int | None,
         typer.Option(min=1, help="Learn from so many real records only, drawn once at random; by default from all."),
     ] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="Model folder; by default the weights that come with ecgforge.")
-    ] = None,
+    model: Annotated[Path | None, typer.Option(help=MODEL_HELP)] = None,
     classifier: ClassifierPreset = _DEFAULT_CLASSIFIER,
     classifier_set: ClassifierSettings = None,
     test_folds: TestFolds = "9",
@@ -216,6 +214,7 @@ def augment(
 
     Source: arXiv 2407.11108 (SSSD-ECG-nle).
     """
+    from ecgforge.checkpoints.locate import locate_model
     from ecgforge.evaluation.augmentation import study_augmentation
     from ecgforge.generate import SamplingOptions
 
@@ -228,7 +227,11 @@ def augment(
         device=device,
     )
     curve = study_augmentation(
-        study, statement=statement, counts=whole_numbers(counts), real_records=real_records, model=model
+        study,
+        statement=statement,
+        counts=whole_numbers(counts),
+        real_records=real_records,
+        model=locate_model(model),
     )
     _write_curve(curve, out)
 
@@ -320,7 +323,7 @@ def _protocol(classifier: str, settings: list[str] | None, *, test_folds: str, s
     recipe = resolve(preset(classifier), overrides=settings or ())
     if not isinstance(recipe, ClassifierTraining):
         raise ConfigError(f"expected the preset of a classifier as --classifier, got {classifier}")
-    return Protocol(classifier=recipe, test_folds=whole_numbers(test_folds), seeds=whole_numbers(seeds))
+    return Protocol(classifier=recipe, test_folds=parse_folds(test_folds), seeds=whole_numbers(seeds))
 
 
 _LINE_SECONDS = 30  # between two lines of one training or sampling
@@ -343,7 +346,7 @@ class _Lines:
     def _say(self, what: str, done: int, total: int, rest: str) -> None:
         if what != self._what or done == total or time.monotonic() - self._said >= _LINE_SECONDS:
             self._what, self._said = what, time.monotonic()
-            typer.echo(f"{what}: {done}/{total}{rest}")
+            note(f"{what}: {done}/{total}{rest}")
 
 
 def _write_curve(curve: "Curve", out: Path) -> None:
@@ -399,6 +402,6 @@ def _write_both(figure: "Figure", summaries: "Mapping[str, BeatSummary]", out: P
     save_figure(figure, out, title=title, dpi=FIGURE_DPI)
     numbers = write_beats_csv(summaries, out.with_suffix(".csv"))
     for name, summary in summaries.items():
-        note = "" if summary.beats else ": nothing to draw"
-        typer.echo(f"{name}: {summary.beats} beats of {summary.records} records{note}")
+        nothing = "" if summary.beats else ": nothing to draw"
+        typer.echo(f"{name}: {summary.beats} beats of {summary.records} records{nothing}")
     typer.echo(f"wrote {out} and {numbers}")

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ecgforge.errors import ConfigError, DataError
 from ecgforge.serving.data_commands import parse_folds
+from ecgforge.serving.notes import note
 from ecgforge.serving.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -31,18 +32,23 @@ OUT_FORMATS = (".json", ".md")
 def make(
     real: Annotated[Path, typer.Option(help="Store with the real records.")],
     out: Annotated[Path, typer.Option(help="Folder of the kit; its key goes beside it as OUT-key.json.")],
-    synthetic: Annotated[Path | None, typer.Option(help="Store with synthetic records.")] = None,
-    model: Annotated[Path | None, typer.Option(help="Model folder to make the synthetic records with.")] = None,
+    synthetic: Annotated[Path | None, typer.Option(help="Store with synthetic records; this or --model.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Model to make them with: a folder, a name out of `ecgforge models`, or `hf:owner/name`."),
+    ] = None,
     folds: Annotated[str | None, typer.Option(help="Folds of the real records, such as 9; by default all.")] = None,
     statements: Annotated[
         list[str] | None,
-        typer.Option("--statements", "-s", help="A statement set, e.g. `NORM,SR`; repeat. By default the frequent."),
+        typer.Option(
+            "--statements", "-s", help="A statement set, e.g. `NORM,SR`; repeat. By default the most frequent ones."
+        ),
     ] = None,
-    pairs: Annotated[int, typer.Option(min=1, help="How many of the most frequent statement sets.")] = 22,
+    pairs: Annotated[int, typer.Option(min=1, help="How many of the most frequent ones; without --statements.")] = 22,
     seed: Annotated[int, typer.Option(min=0, help="Which records, and their order.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps; for --model.")] = "cpu",
 ) -> None:
-    """Make a blinded reading kit: a real and a synthetic ECG for each of 22 statement sets, on paper, shuffled.
+    """Make a blinded reading kit: a real and a synthetic ECG for each statement set, on paper, shuffled.
 
     Example: `ecgforge turing make --real ptbxl100 --folds 9 --model runs/small/model --out kit`
 
@@ -63,7 +69,7 @@ def make(
     require_new(out)
     store = EcgStore.open(real)
     if store.manifest.synthetic:
-        typer.echo(f"note: {real} was not measured ({store.manifest.full_source}); the key calls it real", err=True)
+        note(f"note: {real} was not measured ({store.manifest.full_source}); the key calls it real")
     supply = _supply(synthetic, model, seed=seed, device=device)
     if (store.rate, store.samples) != (supply.rate, supply.samples):
         raise DataError(
@@ -82,9 +88,10 @@ def make(
     with progress_bar("Drawing sheets") as progress:
         kit = make_kit(originals, made, out, seed=seed, progress=progress)
     typer.echo(f"{kit.sheets} sheets, {len(sets)} pairs, in {kit.folder} ({kit.name})")
-    typer.echo(f"key: {kit.key_file}, SHA-256 {kit.commitment}; keep it, and the seed, from the readers")
-    typer.echo(f"on screen: ecgforge serve --kit {kit.folder}")
-    typer.echo(f"then: ecgforge turing score {kit.key_file} ANSWERS.csv ...")
+    typer.echo(f"key: {kit.key_file}, SHA-256 {kit.commitment}")
+    note("keep the key, and the seed, from the readers")
+    note(f"on screen: ecgforge serve --kit {kit.folder}")
+    note(f"then: ecgforge turing score {kit.key_file} ANSWERS.csv ...")
 
 
 @dataclass(frozen=True)
@@ -214,5 +221,5 @@ def _show(result: "TuringScore") -> None:
         for row in words.rows:
             table.add_row(*map(escape, row))
         console.print(table)
-    for note in score_notes(result):
-        console.print(escape(note))
+    for line in score_notes(result):
+        console.print(escape(line))

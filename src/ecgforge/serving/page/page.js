@@ -10,6 +10,7 @@ const at = (id) => document.getElementById(id);
 const ASK_AGAIN_MS = 400;
 const ZOOM_STEP = 1.25;
 const SHARES_OF_A = [1, 0.75, 0.5, 0.25, 0];
+const FACTS = { age: "age", sex: "sex", heart_rate: "heart-rate" }; // name in the service: id here
 const FILE_NAMES = {
   wfdb: "WFDB", csv: "CSV", npz: "NumPy npz", edf: "EDF+", dicom: "DICOM", aecg: "HL7 aECG", parquet: "Parquet",
 };
@@ -20,7 +21,7 @@ const retabVariants = oneTabStop(at("variants"), "button");
 let model;
 let choices; // { a, b }
 let list;
-let run = null; // { id, kind, statements, records }
+let run = null; // { id, kind, facts, statements, records }
 let shown = 0;
 let zoom = null; // CSS pixels a mm; null fits the width
 
@@ -31,6 +32,7 @@ async function start() {
   [model] = about.models;
   at("model").textContent = `Model ${model.name}${model.trained_on ? `, trained on ${model.trained_on}` : ""}.`;
   at("number").max = about.limits.records;
+  offerFacts();
   offerSamplers();
   const files = about.file_formats.map((name) => option(name, FILE_NAMES[name] ?? name));
   const pictures = about.picture_formats.map((name) => option(name, `${name.toUpperCase()} picture`));
@@ -45,10 +47,21 @@ async function start() {
   }
 }
 
+function offerFacts() {
+  const strange = Object.keys(FACTS).filter((fact) => !model.facts.includes(fact));
+  for (const fact of strange) at(FACTS[fact]).disabled = true;
+  const names = strange.map((fact) => fact.replace("_", " "));
+  if (names.length === Object.keys(FACTS).length) {
+    at("facts-hint").textContent = "This model knows statements only, no age, sex or heart rate.";
+  } else if (names.length) {
+    at("facts-hint").textContent += ` This model cannot be asked for ${names.join(" and ")}.`;
+  }
+}
+
 function offerSamplers() {
   at("sampler").append(...Object.keys(model.samplers).map((name) => option(name, name)));
   for (const label of order.querySelectorAll(".sampling")) label.hidden = !Object.keys(model.samplers).length;
-  const showSteps = () => { at("steps").placeholder = model.samplers[at("sampler").value] ?? ""; };
+  const showSteps = () => { at("steps").placeholder = model.samplers[at("sampler").value] ?? "model’s own"; };
   at("sampler").addEventListener("change", showSteps);
   showSteps();
 }
@@ -92,14 +105,27 @@ for (const radio of order.querySelectorAll("input[type=radio]")) radio.addEventL
 
 // ------------------------------------------------------------------------------------------------ a job
 
+// What is not said is not sent, and left to the model.
+function said(id) {
+  const { disabled, value, type } = at(id);
+  if (disabled || value === "") return undefined;
+  return type === "number" ? Number(value) : value;
+}
+
+function facts() {
+  return Object.fromEntries(Object.entries(FACTS).map(([fact, id]) => [fact, said(id)]));
+}
+
 function request() {
-  const sampling = { seed: Number(at("seed").value) };
-  if (at("sampler").value) sampling.sampler = at("sampler").value;
-  if (at("sampler").value && at("steps").value) sampling.steps = Number(at("steps").value);
+  const sampling = { seed: said("seed"), sampler: said("sampler"), steps: said("steps"), ...facts() };
   if (kind() === "interpolation") {
     return { kind: kind(), a: choices.a.asked(), b: choices.b.asked(), grades: SHARES_OF_A, ...sampling };
   }
-  return { kind: kind(), statements: choices.a.asked(), n: Number(at("number").value), ...sampling };
+  return { kind: kind(), statements: choices.a.asked(), n: said("number"), ...sampling };
+}
+
+function factsInWords({ age, sex, heart_rate: rate }) {
+  return [age !== undefined && `${age} years`, sex, rate && `${rate} beats per minute`].filter(Boolean);
 }
 
 async function generate() {
@@ -114,7 +140,7 @@ async function generate() {
   } finally {
     at("generate").disabled = false;
   }
-  const current = { id: job.id, kind: wanted.kind, statements: job.statements, records: [] };
+  const current = { id: job.id, kind: wanted.kind, facts: factsInWords(wanted), statements: job.statements, records: [] };
   run = current;
   shown = 0;
   at("variants").replaceChildren();
@@ -233,7 +259,7 @@ function draw() {
   page.setAttribute("width", scale * width);
   page.setAttribute("height", scale * height);
   const statements = Object.entries(record.statements).map(([code, grade]) => (grade < 1 ? `${code} ${percent(grade)}` : code));
-  at("caption").textContent = `${record.record_id}: asked for ${statements.join(", ")}; seed ${record.seed}, record ${record.index}`;
+  at("caption").textContent = `${record.record_id}: asked for ${[...statements, ...run.facts].join(", ")}; seed ${record.seed}, record ${record.index}`;
 }
 
 const LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"];

@@ -62,7 +62,7 @@ class Order:
     """What a job is to make.
 
     Attributes:
-        jobs: Record index within the seed and statements with grades, for each record.
+        jobs: Record index within the seed, statements with grades and facts, for each record.
         seed: Of the noise.
         options: Sampler and steps.
     """

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ecgforge.errors import LabelError
 from ecgforge.evaluation.interpolation import GRADES, mix_statements
+from ecgforge.facts import Facts
 from ecgforge.generate import Job, SamplerName
 from ecgforge.labels import all_statements, parse_statements, statement
 from ecgforge.record import EcgRecord
@@ -17,6 +18,7 @@ Text = Annotated[str, Field(max_length=2000)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 _DECIMALS = 4  # of a sample in mV, as in CSV files
+_IF_KNOWN = "Left out it stays open; only for models whose `facts` name it, see /models."
 
 
 class _Message(BaseModel):
@@ -32,6 +34,17 @@ class _Sampling(_Message):
     seed: Seed = Field(0, description="The same seed gives the same records.")
     sampler: SamplerName | None = Field(None, description="By default the one that suits the model.")
     steps: int | None = Field(None, ge=1, le=1000, description="Network calls per record; by default the sampler's.")
+    age: float | None = Field(None, description=f"Years; 90 and above are one. {_IF_KNOWN}")
+    sex: Literal["female", "male"] | None = Field(None, description=_IF_KNOWN)
+    heart_rate: float | None = Field(None, description=f"Beats per minute, from 20 to 300. {_IF_KNOWN}")
+
+    def facts(self) -> Facts:
+        """What is asked for besides statements.
+
+        Raises:
+            ConfigError: a value no person has.
+        """
+        return Facts(age=self.age, sex=self.sex, heart_rate=self.heart_rate)
 
 
 class SampleRequest(_Sampling):
@@ -44,13 +57,14 @@ class SampleRequest(_Sampling):
     n: int = Field(1, ge=1, description="Number of records; record i is drawn from stream i of the seed.")
 
     def jobs(self) -> tuple[Job, ...]:
-        """Record indices and statements.
+        """Record indices, statements and facts.
 
         Raises:
             LabelError: a statement does not exist.
+            ConfigError: a fact is out of range.
         """
-        wanted = _statement_set(self.statements)
-        return tuple(Job(index, wanted) for index in range(self.n))
+        wanted, facts = _statement_set(self.statements), self.facts()
+        return tuple(Job(index, wanted, facts) for index in range(self.n))
 
 
 class InterpolationRequest(_Sampling):
@@ -63,13 +77,14 @@ class InterpolationRequest(_Sampling):
     index: Seed = Field(0, description="Record index within the seed: which noise.")
 
     def jobs(self) -> tuple[Job, ...]:
-        """Record indices, all the same, and mixed statements.
+        """Record indices and facts, all the same, and mixed statements.
 
         Raises:
             LabelError: a statement does not exist.
+            ConfigError: a fact is out of range.
         """
-        a, b = _statement_set(self.a), _statement_set(self.b)
-        return tuple(Job(self.index, mix_statements(a, b, alpha=grade)) for grade in self.grades)
+        a, b, facts = _statement_set(self.a), _statement_set(self.b), self.facts()
+        return tuple(Job(self.index, mix_statements(a, b, alpha=grade), facts) for grade in self.grades)
 
 
 JobRequest = Annotated[SampleRequest | InterpolationRequest, Field(discriminator="kind")]
@@ -119,7 +134,7 @@ class ModelAnswer(_Message):
     samplers: dict[str, int] = Field(
         description="Samplers with their default number of steps; none where one call does it."
     )
-    facts: tuple[str, ...] = Field(description="What it knows of a person besides statements, such as age and sex.")
+    facts: tuple[str, ...] = Field(description="Which of age, sex and heart_rate it can be asked for.")
 
 
 class LimitsAnswer(_Message):
@@ -173,6 +188,8 @@ class RecordAnswer(_Message):
     seed: int | None
     index: int | None
     statements: dict[str, float]
+    age: float | None = Field(description="Years, where they were asked for.")
+    sex: str | None = Field(description="Where it was asked for.")
     rate_hz: float
     leads: tuple[str, ...]
     signal_mv: list[list[float]] = Field(description="Samples in mV, a row a lead.")
@@ -188,6 +205,8 @@ class RecordAnswer(_Message):
             seed=origin.seed,
             index=origin.index,
             statements=dict(record.statements),
+            age=record.patient.age,
+            sex=record.patient.sex,
             rate_hz=record.rate,
             leads=record.leads,
             signal_mv=record.signal.astype(float).round(_DECIMALS).tolist(),
