@@ -156,6 +156,8 @@ def generate(
         duration=duration,
     )
     _require_writable(out)
+    if model is None and not as_json:
+        _tell_weights()
     started = time.monotonic()
     with progress_bar("Sampling") as progress:
         records = sample_in_processes(
@@ -228,14 +230,20 @@ def _require_writable(folder: Path) -> None:
         raise ConfigError(f"expected a folder that can be written as --out, got {folder}: {error.strerror}") from error
 
 
+def _tell_weights() -> None:
+    from ecgforge.generate import DEFAULT_MODEL
+
+    note(f"weights: {DEFAULT_MODEL}; they came with ecgforge, and no network is used")
+
+
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for records and pictures.")] = Path("out/demo"),
 ) -> None:
     """Generate an ECG for each of a handful of statement sets with the default weights: a first look."""
-    from ecgforge.generate import DEFAULT_MODEL, Generator
+    from ecgforge.generate import Generator
 
     _require_writable(out)
-    note(f"weights: {DEFAULT_MODEL}; they came with ecgforge, and no network is used")
+    _tell_weights()
     generator = Generator.load()
     started = time.monotonic()
     with progress_bar("Sampling") as progress:

@@ -10,7 +10,7 @@ export class Answers {
     this.reader = reader;
     this.rows = answers;
     this.closed = closed; // the score was shown; the service takes no more answers
-    this.told = told; // called with a Problem, or with null when all is saved
+    this.told = told; // called with "saving", with "saved" when nothing is left to save, or with a Problem
     this.unsaved = new Set();
     this.sending = null;
     this.left = false;
@@ -31,6 +31,7 @@ export class Answers {
   set(index, change) {
     this.rows[index] = { ...this.rows[index], ...change };
     this.unsaved.add(index);
+    this.told("saving");
     return this.save();
   }
 
@@ -60,6 +61,6 @@ export class Answers {
       this.told(problem);
       return;
     }
-    this.told(null);
+    this.told("saved");
   }
 }

@@ -121,11 +121,12 @@ function move(step) {
   attempt(() => (index < kit.sheets.length ? showSheet(index) : end()));
 }
 
-function tellSaved(problem) {
-  at("saved").textContent = problem ? "Not saved." : "Saved.";
-  at("saved").classList.toggle("mark", Boolean(problem));
-  if (problem) tell(`Not saved yet: ${problem.message}`);
-  else at("problem").hidden = true;
+function tellSaved(what) {
+  const problem = what instanceof Problem;
+  at("saved").textContent = problem ? "Not saved." : { saving: "Saving …", saved: "Saved." }[what];
+  at("saved").classList.toggle("mark", problem);
+  if (problem) tell(`Not saved yet: ${what.message}`);
+  else if (what === "saved") at("problem").hidden = true;
 }
 
 // ---------------------------------------------------------------------------------------------- the end

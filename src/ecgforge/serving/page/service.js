@@ -37,7 +37,9 @@ async function answer(path, { method = "GET", json, body } = {}) {
   if (json !== undefined) headers["Content-Type"] = "application/json";
   let response;
   try {
-    response = await fetch(path, { method, headers, body: json === undefined ? body : JSON.stringify(json) });
+    // What is being saved arrives even if the page is left meanwhile.
+    const keepalive = method === "PUT";
+    response = await fetch(path, { method, headers, keepalive, body: json === undefined ? body : JSON.stringify(json) });
   } catch {
     throw new Problem("The service does not answer. Is `ecgforge serve` still running?");
   }
