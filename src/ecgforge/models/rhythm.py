@@ -93,19 +93,15 @@ class RhythmModel(nn.Module):
             heart_rate: Beats per minute that the median RR interval is stretched to; None leaves it as drawn.
         """
         told = torch.from_numpy(condition)[None].to(self.output.weight)
-        intervals = np.array(self._draw_intervals(told, seconds if heart_rate is None else 2 * seconds, stream))
-        if heart_rate is not None:
-            beats = max(1, round(seconds * heart_rate / 60))
-            intervals *= 60 / heart_rate / np.median(intervals[:beats])
-        times = intervals.cumsum() - stream.uniform(0, 1) * intervals[0]
-        return times[times < seconds]
-
-    def _draw_intervals(self, told: Float[Tensor, "1 K"], seconds: float, stream: np.random.Generator) -> list[float]:
-        """Intervals that are longer than `seconds` together, even without the first."""
-        intervals = [self._draw_interval([], told, stream)]
-        while sum(intervals[1:]) < seconds:
+        expected = 1 if heart_rate is None else max(1, round(seconds * heart_rate / 60))
+        intervals: list[float] = []
+        while len(intervals) < expected:
             intervals.append(self._draw_interval(intervals, told, stream))
-        return intervals
+        stretch = 1.0 if heart_rate is None else 60 / heart_rate / float(np.median(intervals))
+        while stretch * sum(intervals[1:]) < seconds:  # the first one may lie before the record
+            intervals.append(self._draw_interval(intervals, told, stream))
+        times = stretch * (np.cumsum(intervals) - stream.uniform(0, 1) * intervals[0])
+        return np.asarray(times[times < seconds])
 
     def _draw_interval(self, before: list[float], told: Tensor, stream: np.random.Generator) -> float:
         recent = before[-MEMORY:]

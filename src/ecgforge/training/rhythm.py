@@ -73,9 +73,9 @@ def fit_rhythm(model: RhythmModel, data: TrainingData, hearts: Hearts, config: F
     recent: list[float] = []
     for _ in range(steps):
         pick = torch.randint(len(intervals.seconds), (_BATCH,), generator=draw)
-        loss = -model.log_likelihood(
-            *intervals.dithered(pick, draw), _hidden(condition[intervals.record[pick]], data, config, draw)
-        ).mean()
+        told = _hidden(condition[intervals.record[pick]], data, config, draw)
+        examples = (part.to(model.output.weight) for part in (*intervals.dithered(pick, draw), told))
+        loss = -model.log_likelihood(*examples).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
