@@ -25,9 +25,8 @@ from ecgforge.errors import DataError
 from ecgforge.facts import Facts
 from ecgforge.generate import DEFAULT_MODEL, Generator, Job
 from ecgforge.leads import MODEL_LEADS, STANDARD_LEADS
-from ecgforge.models.rhythm import mark_beats
 from ecgforge.models.s4 import kernels_kept
-from ecgforge.r_peaks import find_r_peaks, measure_facts, measure_heart_rate
+from ecgforge.r_peaks import find_r_peaks, mark_known_beats, measure_facts, measure_heart_rate
 from ecgforge.rng import record_stream
 
 
@@ -95,7 +94,7 @@ def _flow_loss(model: Model, store: EcgStore, row: int, signal: np.ndarray, stre
     ratio = torch.tensor([model.config.schedule.draw_ratio(stream)], dtype=torch.float32)
     eps = torch.from_numpy(stream.standard_normal(signal.shape, dtype=np.float32))
     x_0 = torch.from_numpy(signal / np.array(model.config.scales_mv, dtype=np.float32)[:, None])
-    beats = torch.from_numpy(mark_beats(find_r_peaks(record), signal.shape[2])[None])
+    beats = torch.from_numpy(mark_known_beats(find_r_peaks(record), signal.shape[2])[None])
     told = partial(model.network, beats=beats)
     return float(flow_loss(told, x_0, torch.from_numpy(condition[None]), ratio=ratio, eps=eps))
 

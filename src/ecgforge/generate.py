@@ -27,10 +27,10 @@ from ecgforge.models import NetworkConfig
 from ecgforge.models.folded import FoldedSssd
 from ecgforge.models.patch_s4 import PatchS4, PatchS4Config
 from ecgforge.models.pulse2pulse import Pulse2PulseConfig
-from ecgforge.models.rhythm import mark_beats
 from ecgforge.models.s4 import kernels_kept
 from ecgforge.models.sssd import SssdConfig, SssdEcg
 from ecgforge.models.wavegan import WaveGanConfig
+from ecgforge.r_peaks import mark_beats
 from ecgforge.record import EcgRecord, Patient, Provenance
 from ecgforge.rng import record_stream
 

@@ -1,7 +1,7 @@
 """Sampling with several processes: the same records, sooner.
 
 A network call is too small for many threads, so that processes of one thread each make more records a second
-(docs/performance.md, `processes.py`). Starting one takes some seconds: for a few records this process is quicker.
+(`benchmarks/processes.py`). Starting one takes some seconds: for a few records this process is quicker.
 """
 
 import os

@@ -21,6 +21,7 @@ _WAVE_BAND = (1.0, 40.0)
 _SMOOTHING_S = 0.1
 _THRESHOLD = 0.35  # of the record's usual QRS height
 _REFRACTORY_S = 0.25  # no two beats closer: 240 a minute
+FEWEST_BEATS = 3  # two RR intervals: fewer say little
 _REACH_S = 0.08  # from the centre of the QRS complex to its peak
 
 
@@ -69,7 +70,24 @@ def measure_heart_rate(record: EcgRecord) -> float | None:
 
 def rate_of_peaks(peaks: Int[np.ndarray, "N"], rate: float) -> float | None:
     """Beats per minute from the median distance of R peaks at a sampling rate (Hz); None with fewer than three."""
-    return 60 * rate / float(np.median(np.diff(peaks))) if len(peaks) > 2 else None
+    return 60 * rate / float(np.median(np.diff(peaks))) if len(peaks) >= FEWEST_BEATS else None
+
+
+def mark_beats(positions: Int[np.ndarray, "N"], samples: int) -> Float[np.ndarray, "L"]:
+    """Beats as a signal: 1 at each R peak, 0 elsewhere."""
+    marks = np.zeros(samples, dtype=np.float32)
+    marks[positions] = 1
+    return marks
+
+
+def mark_known_beats(peaks: Int[np.ndarray, "N"], samples: int) -> Float[np.ndarray, "L"]:
+    """Measured beats as a signal of the first `samples` samples; NaN where fewer than three were found.
+
+    What so few say of a record is not worth telling a network.
+    """
+    if len(peaks) < FEWEST_BEATS:
+        return np.full(samples, np.nan, dtype=np.float32)
+    return mark_beats(peaks[peaks < samples], samples)
 
 
 def measure_facts(record: EcgRecord) -> Facts:

@@ -21,9 +21,8 @@ from ecgforge.facts import Facts
 from ecgforge.generate import Generator, Job, SamplingOptions
 from ecgforge.labels import parse_statements
 from ecgforge.leads import STANDARD_LEADS, complete_twelve
-from ecgforge.models.rhythm import mark_beats
 from ecgforge.models.s4 import kernels_kept
-from ecgforge.r_peaks import find_r_peaks
+from ecgforge.r_peaks import find_r_peaks, mark_known_beats
 from ecgforge.record import EcgRecord, Patient, Provenance
 from ecgforge.rng import record_stream
 
@@ -45,7 +44,7 @@ def complete(
     """Twelve leads from those a record has; samples that are NaN are filled as well.
 
     What is given stays as it is. What is made is drawn from the model given all of it, so that several completions of
-    one record show what its leads leave open.
+    one record show what its leads leave open. Beats are found in the leads that are given throughout.
 
     Args:
         generator: A diffusion model; its rate is the record's.
@@ -286,7 +285,7 @@ def _beats(generator: Generator, record: EcgRecord) -> Float[np.ndarray, "L"] | 
     whole = [lead for lead, row in zip(record.leads, record.signal, strict=True) if np.isfinite(row).all()]
     if not generator.knows_beats or not whole:
         return None
-    return mark_beats(find_r_peaks(record, leads=whole), record.signal.shape[1])
+    return mark_known_beats(find_r_peaks(record, leads=whole), record.signal.shape[1])
 
 
 def _twelve_from_units(generator: Generator) -> Float[np.ndarray, "12 C"]:

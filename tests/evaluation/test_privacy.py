@@ -25,11 +25,10 @@ from ecgforge.evaluation.waveforms import comparable_waveforms, nearest_waveform
 from ecgforge.labels import vocabulary
 from ecgforge.leads import MODEL_LEADS, STANDARD_LEADS
 from ecgforge.models.patch_s4 import PatchS4, PatchS4Config
-from ecgforge.models.rhythm import mark_beats
 from ecgforge.models.sssd import SssdEcg
 from ecgforge.models.wavegan import WaveGanConfig
 from ecgforge.models.xresnet import XResNet1d, XResNetConfig
-from ecgforge.r_peaks import find_r_peaks, measure_facts
+from ecgforge.r_peaks import find_r_peaks, mark_known_beats, measure_facts
 from ecgforge.record import EcgRecord, Patient, Provenance
 from ecgforge.rng import record_stream
 from ecgforge.training.flow import lead_scales
@@ -266,7 +265,7 @@ def test_error_of_a_velocity_predicting_network_is_its_loss(real: EcgStore) -> N
     errors = denoising_errors(Model(described_flow, network), real, rows, levels=[level_at(0.7)], seed=7)
     records = [real.record(int(row)) for row in rows]
     facts = np.stack([measure_facts(record).encode(config.network.facts) for record in records])
-    beats = np.stack([mark_beats(find_r_peaks(record), SAMPLES) for record in records])
+    beats = np.stack([mark_known_beats(find_r_peaks(record), SAMPLES) for record in records])
     with torch.no_grad():
         losses = flow_loss(
             partial(network, beats=torch.from_numpy(beats)),

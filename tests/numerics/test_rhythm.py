@@ -8,7 +8,8 @@ import torch
 from scipy.stats import kstest, norm
 
 from ecgforge.models.patch_s4 import BeatEmbedding, PatchS4, PatchS4Config
-from ecgforge.models.rhythm import MEMORY, RhythmModel, mark_beats
+from ecgforge.models.rhythm import MEMORY, RhythmModel
+from ecgforge.r_peaks import mark_beats
 from ecgforge.rng import record_stream
 
 K = 5

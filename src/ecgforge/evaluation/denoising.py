@@ -22,10 +22,9 @@ from ecgforge.diffusion.schedule import LinearSchedule, NoiseLevel
 from ecgforge.errors import CheckpointError, DataError
 from ecgforge.leads import STANDARD_LEADS
 from ecgforge.models.patch_s4 import PatchS4Config
-from ecgforge.models.rhythm import mark_beats
 from ecgforge.models.s4 import kernels_kept
 from ecgforge.models.sssd import SssdConfig
-from ecgforge.r_peaks import find_r_peaks, measure_facts
+from ecgforge.r_peaks import find_r_peaks, mark_known_beats, measure_facts
 from ecgforge.rng import record_stream
 
 NOISE_SHARES = (0.1, 0.3, 1.0, 3.0)  # noise over signal: from where details are at stake to where beats find places
@@ -218,8 +217,7 @@ def _beats(config: ModelConfig, store: EcgStore, rows: Int[np.ndarray, "N"]) -> 
     if not isinstance(config.network, PatchS4Config):
         return None
     length = _length(config)
-    found = (find_r_peaks(store.record(row)) for row in rows.tolist())
-    return np.stack([mark_beats(peaks[peaks < length], length) for peaks in found])
+    return np.stack([mark_known_beats(find_r_peaks(store.record(row)), length) for row in rows.tolist()])
 
 
 def _power(signals: Float[np.ndarray, "B C L"]) -> Float[np.ndarray, "B C F"]:

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ecgforge.models.conditioning import ConditionEmbedding
@@ -110,10 +110,3 @@ class RhythmModel(nn.Module):
         component = min(int(np.searchsorted(np.exp(shares).cumsum(), stream.uniform())), len(shares) - 1)
         interval = math.exp(means[component] + scales[component] * stream.standard_normal())
         return min(max(interval, _SHORTEST_S), _LONGEST_S)
-
-
-def mark_beats(positions: Int[np.ndarray, "N"], samples: int) -> Float[np.ndarray, "L"]:
-    """Beats as a signal: 1 at each R peak, 0 elsewhere."""
-    marks = np.zeros(samples, dtype=np.float32)
-    marks[positions] = 1
-    return marks

@@ -10,15 +10,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ecgforge.facts import Fact, Facts
-from ecgforge.models.rhythm import MEMORY, RhythmModel, mark_beats
-from ecgforge.r_peaks import find_r_peaks, rate_of_peaks
+from ecgforge.models.rhythm import MEMORY, RhythmModel
+from ecgforge.r_peaks import FEWEST_BEATS, find_r_peaks, mark_known_beats, rate_of_peaks
 from ecgforge.training.records import TrainingData
 from ecgforge.training.settings import FlowTraining
 
 _EXAMPLES = 10_000_000  # sixty times each interval of PTB-XL's training folds: two minutes
 _BATCH = 2048
 _LEARNING_RATE = 5e-3
-_FEWEST_BEATS = 3  # below, what was found says little
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +33,8 @@ class Hearts:
     peaks: tuple[Int[np.ndarray, "_"], ...]
 
     def beats(self, pick: int, samples: int) -> Float[np.ndarray, "L"]:
-        """The beats of a record as a signal (see mark_beats); NaN where too few were found."""
-        peaks = self.peaks[pick]
-        if len(peaks) < _FEWEST_BEATS:
-            return np.full(samples, np.nan, dtype=np.float32)
-        return mark_beats(peaks[peaks < samples], samples)
+        """The beats of a record as a signal (see mark_known_beats)."""
+        return mark_known_beats(self.peaks[pick], samples)
 
 
 def measure_hearts(data: TrainingData, wanted: Sequence[Fact]) -> Hearts:
@@ -116,7 +112,7 @@ def gather_intervals(hearts: Hearts, *, rate: float) -> Intervals:
     """The RR intervals of all records in which enough beats were found."""
     seconds, past, record = [], [], []
     for number, peaks in enumerate(hearts.peaks):
-        if len(peaks) < _FEWEST_BEATS:
+        if len(peaks) < FEWEST_BEATS:
             continue
         own = np.diff(peaks) / rate
         before = np.concatenate([np.full(MEMORY, np.nan), own])
