@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal, cast
 
@@ -24,11 +24,11 @@ from ecgforge.facts import Facts
 from ecgforge.labels import parse_statements, statement
 from ecgforge.leads import complete_twelve
 from ecgforge.models import NetworkConfig
-from ecgforge.models.folded import FoldedSssd
+from ecgforge.models.folded import FoldedPatchS4, FoldedSssd, fold
 from ecgforge.models.patch_s4 import PatchS4, PatchS4Config
 from ecgforge.models.pulse2pulse import Pulse2PulseConfig
 from ecgforge.models.s4 import kernels_kept
-from ecgforge.models.sssd import SssdConfig, SssdEcg
+from ecgforge.models.sssd import SssdConfig
 from ecgforge.models.wavegan import WaveGanConfig
 from ecgforge.r_peaks import mark_beats
 from ecgforge.record import EcgRecord, Patient, Provenance
@@ -173,7 +173,6 @@ class Generator:
             self._network = model.network.to(self.device).eval()
         except (RuntimeError, AssertionError) as error:  # torch's ways to say so
             raise ConfigError(f"cannot sample on the device {device!r}: {str(error).splitlines()[0]}") from error
-        self._folded: FoldedSssd | None = None  # at first use, so that what goes wrong before is told at once
 
     @classmethod
     def load(cls, model: str | Path | None = None, *, device: str | torch.device = "cpu") -> "Generator":
@@ -347,6 +346,11 @@ class Generator:
         )
         return mark_beats((times * rate).astype(np.int64), samples)
 
+    @cached_property
+    def _folded(self) -> FoldedSssd | FoldedPatchS4 | None:
+        """The network's fast form on a CPU, made at first use: what goes wrong before is told at once."""
+        return fold(self._network)
+
     @property
     def network(self) -> torch.nn.Module:
         """The network itself, in evaluation mode."""
@@ -438,7 +442,7 @@ class Generator:
 
         def denoiser_at(start: int) -> Denoiser:
             part = None if beats is None else beats[:, start : start + self.length]
-            call = partial(self._call_network, beats=part, fold=not differentiable)
+            call = partial(self._call_network, beats=part, folded=not differentiable)
             return self._guided(call, condition, options=options)
 
         first, windows = denoiser_at(0), windowed(denoiser_at, length=self.length, overlap=self.length // 2)
@@ -453,7 +457,7 @@ class Generator:
         return guide(denoise, nothing, weight=options.guidance, interval=options.guidance_interval)
 
     def _call_network(
-        self, x: Tensor, level: Tensor, condition: Tensor, *, beats: Tensor | None = None, fold: bool = True
+        self, x: Tensor, level: Tensor, condition: Tensor, *, beats: Tensor | None = None, folded: bool = True
     ) -> Tensor:
         """The network; on a CPU folded where that is possible, and record by record.
 
@@ -462,10 +466,8 @@ class Generator:
         told = (x, level, condition) if beats is None else (x, level, condition, beats)
         if self.device.type != "cpu":
             return cast(Tensor, self._network(*told))
-        if fold and isinstance(self._network, SssdEcg):
-            if self._folded is None:
-                self._folded = FoldedSssd(self._network)
-            return self._folded(x, level, condition)
+        if folded and self._folded is not None:
+            return self._folded(*told)
         rows = [self._network(*(part[i : i + 1] for part in told)) for i in range(len(x))]
         return torch.cat(rows)
 

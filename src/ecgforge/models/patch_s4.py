@@ -146,12 +146,16 @@ def rotate(x: Float[Tensor, "B L P H D"]) -> Float[Tensor, "B L P H D"]:
 
     Source: rotary position embedding, arXiv 2104.09864, equation (34); the wavelengths span a record of 250 patches.
     """
-    half = x.shape[-1] // 2
-    speed = _LONGEST ** -(torch.arange(half, device=x.device, dtype=x.dtype) / half)
-    angle = torch.arange(x.shape[1], device=x.device, dtype=x.dtype)[:, None, None, None] * speed
+    angle = turning_angles(x.shape[1], x.shape[-1] // 2, like=x)[:, None, None]
     cos, sin = angle.cos(), angle.sin()
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+
+
+def turning_angles(patches: int, pairs: int, *, like: Tensor) -> Float[Tensor, "P pairs"]:
+    """The angle of every pair of features at every patch, on the device and in the dtype of `like`."""
+    speed = _LONGEST ** -(torch.arange(pairs, device=like.device, dtype=like.dtype) / pairs)
+    return torch.arange(patches, device=like.device, dtype=like.dtype)[:, None] * speed
 
 
 class Attention(nn.Module):

@@ -1,5 +1,24 @@
-"""SSSD-ECG folded for fast sampling on a CPU; the network as it is (models.sssd) stays its oracle."""
+"""Networks folded for fast sampling on a CPU; as they are (models.sssd, models.patch_s4) they stay the oracles."""
 
-from ecgforge.models.folded.network import FoldedSssd
+from torch import nn
 
-__all__ = ["FoldedSssd"]
+from ecgforge.models.folded.library import Absent, native_kernels
+from ecgforge.models.folded.patch_s4 import FoldedPatchS4
+from ecgforge.models.folded.sssd import FoldedSssd
+from ecgforge.models.patch_s4 import PatchS4
+from ecgforge.models.sssd import SssdEcg
+
+__all__ = ["FoldedPatchS4", "FoldedSssd", "fold"]
+
+
+def fold(network: nn.Module) -> FoldedSssd | FoldedPatchS4 | None:
+    """The fastest form of a float32 network on this machine's CPU; None where it is best called as it is.
+
+    Raises:
+        ConfigError: the network is not on a CPU.
+    """
+    if isinstance(network, SssdEcg):
+        return FoldedSssd(network)
+    if isinstance(network, PatchS4) and not isinstance(kernels := native_kernels(), Absent):
+        return FoldedPatchS4(network, kernels)
+    return None

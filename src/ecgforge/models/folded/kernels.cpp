@@ -1,4 +1,4 @@
-// What lies between the matrix products of a folded SSSD-ECG block, for one record, features last.
+// What lies between the matrix products of a folded SSSD-ECG or PatchS4 block, for one record, features last.
 //
 // Every function works on 16 neighbouring features at once, one vector register wide. The vectors are the compilers'
 // own (GCC, Clang), so the same source makes AVX-512, AVX2 or NEON code. A vector may hold fewer features than 16
@@ -10,7 +10,7 @@
 // X = w Y, w = exp(i pi / 2M), that is a cyclic convolution of M complex numbers: as much work as a real transform
 // of 2M, with no pairing of conjugate frequencies and no padding. The transform splits M = R_0 R_1 ... depth first,
 // decimating in frequency on the way in and in time on the way out, so that no reordering is needed and all splits
-// but the first stay in the first-level cache. Spectrum and constants come from the caller (native.py).
+// but the first stay in the first-level cache. Spectrum and constants come from the caller (native_convolution.py).
 
 #include <cstdint>
 #include <cstring>
@@ -410,14 +410,8 @@ void ecgforge_convolve(const float* u, float* y, int64_t row, int length, int fe
 
 namespace {
 
-// Adds the bias to a row and returns mean and 1 / standard deviation.
-INLINE std::pair<float, float> moments(float* row, const float* bias, int features, float eps) {
-  Vec total = {};
-  each_vector(features, [&](int c, auto lanes) __attribute__((always_inline)) {
-    const Vec v = load(row + c, lanes) + load(bias + c, lanes);
-    store(row + c, v, lanes);
-    total += v;
-  });
+// Mean and 1 / standard deviation of a row whose vectors sum to `total`.
+INLINE std::pair<float, float> moments(const float* row, Vec total, int features, float eps) {
   const float mean = sum(total) / features;
   const Vec ones = 1.0f - Vec{};
   Vec squares = {};
@@ -433,6 +427,17 @@ INLINE std::pair<float, float> moments(float* row, const float* bias, int featur
   return {mean, 1.0f / __builtin_sqrtf(sum(squares) / features + eps)};
 }
 
+// Adds the bias to a row and returns its moments.
+INLINE std::pair<float, float> biased_moments(float* row, const float* bias, int features, float eps) {
+  Vec total = {};
+  each_vector(features, [&](int c, auto lanes) __attribute__((always_inline)) {
+    const Vec v = load(row + c, lanes) + load(bias + c, lanes);
+    store(row + c, v, lanes);
+    total += v;
+  });
+  return moments(row, total, features, eps);
+}
+
 }  // namespace
 
 extern "C" {
@@ -441,7 +446,7 @@ extern "C" {
 void ecgforge_norm(float* h, int64_t row, const float* bias, const float* weight, const float* shift, float eps,
                    int length, int features) {
   for (int t = 0; t < length; ++t, h += row) {
-    const auto [mean, scale] = moments(h, bias, features, eps);
+    const auto [mean, scale] = biased_moments(h, bias, features, eps);
     const float m = mean, s = scale;
     each_vector(features, [&](int c, auto lanes) __attribute__((always_inline)) {
       const Vec v = (load(h + c, lanes) - m) * s;
@@ -455,7 +460,7 @@ void ecgforge_norm_gate(float* h, int64_t row, const float* bias, const float* w
                         float* gated, int length, int features) {
   const int half = features / 2;
   for (int t = 0; t < length; ++t, h += row, gated += half) {
-    const auto [mean, scale] = moments(h, bias, features, eps);
+    const auto [mean, scale] = biased_moments(h, bias, features, eps);
     const float m = mean, s = scale;
     each_vector(half, [&](int c, auto lanes) __attribute__((always_inline)) {
       const auto normed = [&](int at) __attribute__((always_inline)) {
@@ -507,6 +512,87 @@ void ecgforge_untile(const float* tiles, const float* bias, float* h, int64_t ro
       unroll<4>([&](auto i) __attribute__((always_inline)) {
         if (i < rows) store(out + i * row + c, y[i], lanes);
       });
+    });
+  }
+}
+
+// out = LayerNorm(x) weight + shift; rows without gaps.
+void ecgforge_modulate(const float* x, const float* weight, const float* shift, float eps, float* out, int length,
+                       int features) {
+  for (int t = 0; t < length; ++t, x += features, out += features) {
+    Vec total = {};
+    each_vector(features, [&](int c, auto lanes) __attribute__((always_inline)) { total += load(x + c, lanes); });
+    const auto [mean, scale] = moments(x, total, features, eps);
+    const float m = mean, s = scale;
+    each_vector(features, [&](int c, auto lanes) __attribute__((always_inline)) {
+      const Vec v = (load(x + c, lanes) - m) * s;
+      store(out + c, v * load(weight + c, lanes) + load(shift + c, lanes), lanes);
+    });
+  }
+}
+
+// x += gate * (first half) sigmoid(second half) of the rows of wide + bias, twice as long.
+void ecgforge_add_gated(float* x, const float* gate, const float* wide, const float* bias, int length, int features) {
+  for (int t = 0; t < length; ++t, x += features, wide += 2 * features)
+    each_vector(features, [&](int c, auto lanes) __attribute__((always_inline)) {
+      const int d = features + c;
+      const Vec first = load(wide + c, lanes) + load(bias + c, lanes);
+      const Vec second = load(wide + d, lanes) + load(bias + d, lanes);
+      const Vec gated = first / (1.0f + exponential(-second));
+      store(x + c, load(x + c, lanes) + load(gate + c, lanes) * gated, lanes);
+    });
+}
+
+// x += gate * (y + bias).
+void ecgforge_add_scaled(float* x, const float* gate, const float* y, const float* bias, int length, int features) {
+  for (int t = 0; t < length; ++t, x += features, y += features)
+    each_vector(features, [&](int c, auto lanes) __attribute__((always_inline)) {
+      const Vec v = load(y + c, lanes) + load(bias + c, lanes);
+      store(x + c, load(x + c, lanes) + load(gate + c, lanes) * v, lanes);
+    });
+}
+
+// x = gelu(x + bias).
+void ecgforge_gelu(float* x, const float* bias, int length, int features) {
+  const int pairs = features / (2 * kLanes) * 2 * kLanes;
+  for (int t = 0; t < length; ++t, x += features) {
+    for (int c = 0; c < pairs; c += 2 * kLanes) {
+      Vec a = load(x + c, Whole{}) + load(bias + c, Whole{});
+      Vec b = load(x + c + kLanes, Whole{}) + load(bias + c + kLanes, Whole{});
+      gelu(a, b);
+      store(x + c, a, Whole{});
+      store(x + c + kLanes, b, Whole{});
+    }
+    for (int c = pairs; c < features; c += kLanes) {
+      const int lanes = features - c < kLanes ? features - c : kLanes;
+      Vec a = load(x + c, lanes) + load(bias + c, lanes), b = {};
+      gelu(a, b);
+      store(x + c, a, lanes);
+    }
+  }
+}
+
+// Every row becomes its softmax; the row's maximum is subtracted before the exponential.
+void ecgforge_softmax(float* x, int rows, int width) {
+  for (int row = 0; row < rows; ++row, x += width) {
+    Vec highest = x[0] - Vec{};
+    each_vector(width, [&](int c, auto lanes) __attribute__((always_inline)) {
+      Vec v = highest;
+      std::memcpy(&v, x + c, sizeof(float) * lanes);
+      highest = v > highest ? v : highest;
+    });
+    float top = highest[0];
+    for (int i = 1; i < kLanes; ++i) top = highest[i] > top ? highest[i] : top;
+    Vec total = {};
+    each_vector(width, [&](int c, auto lanes) __attribute__((always_inline)) {
+      Vec e = exponential(load(x + c, lanes) - top);
+      store(x + c, e, lanes);
+      if constexpr (!std::is_same_v<decltype(lanes), Whole>) e = load(x + c, lanes);
+      total += e;
+    });
+    const float scale = 1.0f / sum(total);
+    each_vector(width, [&](int c, auto lanes) __attribute__((always_inline)) {
+      store(x + c, load(x + c, lanes) * scale, lanes);
     });
   }
 }

@@ -32,6 +32,20 @@ _FLAGS = (
     "-shared",
     "-Wno-psabi",
 )
+_pointer, _integer, _wide, _real = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_float
+_norm = (_pointer, _wide, _pointer, _pointer, _pointer, _real)
+_ARGUMENTS = {
+    "ecgforge_convolve": (_pointer, _pointer, _wide, _integer, _integer, *[_pointer] * 5),
+    "ecgforge_norm": (*_norm, _integer, _integer),
+    "ecgforge_norm_gate": (*_norm, _pointer, _integer, _integer),
+    "ecgforge_tile": (_pointer, _wide, _pointer, _pointer, _integer, _integer),
+    "ecgforge_untile": (_pointer, _pointer, _pointer, _wide, _integer, _integer),
+    "ecgforge_modulate": (_pointer, _pointer, _pointer, _real, _pointer, _integer, _integer),
+    "ecgforge_add_gated": (*[_pointer] * 4, _integer, _integer),
+    "ecgforge_add_scaled": (*[_pointer] * 4, _integer, _integer),
+    "ecgforge_gelu": (_pointer, _pointer, _integer, _integer),
+    "ecgforge_softmax": (_pointer, _integer, _integer),
+}
 _PROCESSOR_FLAGS = (("-march=native",), ("-mcpu=native",), ())
 
 logger = logging.getLogger(__name__)
@@ -56,6 +70,10 @@ def _found_kernels() -> ctypes.CDLL | Absent:
     found = build(_SOURCE, folder=cache_folder())
     if isinstance(found, Absent):
         logger.info("sampling without native kernels: %s", found.reason)
+        return found
+    for name, types in _ARGUMENTS.items():
+        function = getattr(found, name)
+        function.argtypes, function.restype = types, None
     return found
 
 

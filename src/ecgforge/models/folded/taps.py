@@ -9,12 +9,12 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from ecgforge.models.kernel_basis import fourier_nodes
-from ecgforge.models.s4 import DplrKernel, S4Layer
+from ecgforge.models.s4 import DplrKernel, S4Convolution
 
 _CHANNELS_AT_ONCE = 8  # 1 MB each for the few arrays (8, N/2, L/2) float64 at N = 64, L = 1000: they stay in the cache
 
 
-def two_sided_taps(layer: S4Layer, length: int) -> tuple[Float[Tensor, "H L"], Float[Tensor, "H L"]]:
+def two_sided_taps(layer: S4Convolution, length: int) -> tuple[Float[Tensor, "H L"], Float[Tensor, "H L"]]:
     """Taps at lags 0 to L - 1, D in the first, and at lags -1 to -L; float64.
 
     Raises:

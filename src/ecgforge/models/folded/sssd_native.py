@@ -4,16 +4,14 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ecgforge.models.folded.convolution import Splits, negacyclic_spectrum, plan_splits, smooth_length
-from ecgforge.models.folded.weights import FoldedS4, fold_blocks
+from ecgforge.models.folded.native_convolution import LANES, NativeConvolution
+from ecgforge.models.folded.sssd_weights import FoldedS4, fold_blocks
 from ecgforge.models.sssd import ResidualBlock
 
-_LANES = 16  # features side by side, as in kernels.cpp
 _TILE = 4  # outputs of the 3-tap convolution made from six products
 # Winograd's F(4, 3), the transform of the taps; its products' transforms are in kernels.cpp.
 # Source: Lavin and Gray 2015 (arXiv 1509.09308), section 4.3.
@@ -27,10 +25,6 @@ _TAPS_TO_PRODUCTS = (
 )
 
 
-class _Split(ctypes.Structure):
-    _fields_ = (("radix", ctypes.c_int), ("rest", ctypes.c_int), ("twiddles", ctypes.c_void_p))
-
-
 @dataclass(frozen=True)
 class NativeWorkspace:
     """Buffers of one record.
@@ -41,8 +35,7 @@ class NativeWorkspace:
             rows a power of two apart do.
         convolved: The same after the long convolution and GELU.
         gated: A block's output before the residual and skip products.
-        transform: 16 features in the frequency domain.
-        edge: 16 features, in and out, where fewer are left.
+        convolution: The long convolution's own.
     """
 
     tiles: Float[Tensor, "6 tiles residual"]
@@ -50,8 +43,7 @@ class NativeWorkspace:
     features: Float[Tensor, "L H"]
     convolved: Float[Tensor, "L H"]
     gated: Float[Tensor, "L residual"]
-    transform: Float[Tensor, "M 32"]
-    edge: Float[Tensor, "2 L 16"]
+    convolution: tuple[Float[Tensor, "M 32"], Float[Tensor, "2 L 16"]]
 
 
 class NativeBlocks:
@@ -64,22 +56,12 @@ class NativeBlocks:
     """
 
     def __init__(self, kernels: ctypes.CDLL, blocks: Sequence[ResidualBlock], *, length: int) -> None:
-        self._kernels = _declare(kernels)
+        self._kernels = kernels
         self._length = length
-        self._plan = plan_splits(smooth_length(length))
-        self._turns = _interleaved(self._plan.turns)
-        self._twiddles = [_interleaved(factors) for factors in self._plan.twiddles]
-        self._splits = _split_array(self._plan, self._twiddles)
-        self._blocks = fold_blocks(blocks, length=length, spectrum=self._spectrum)
+        self._convolve = NativeConvolution(kernels, length=length)
+        self._blocks = fold_blocks(blocks, length=length, spectrum=self._convolve.spectrum)
         to_products = torch.tensor(_TAPS_TO_PRODUCTS, dtype=torch.float64)
         self._convs = [torch.einsum("pk,kio->pio", to_products, b.conv.double()).float() for b in self._blocks]
-
-    def _spectrum(self, forward: Float[Tensor, "H L"], backward: Float[Tensor, "H L"]) -> Float[Tensor, "h M 2 16"]:
-        size = self._plan.size
-        spectrum = negacyclic_spectrum(forward, backward, size=size)[:, torch.from_numpy(self._plan.order)] / size
-        missing = -len(spectrum) % _LANES
-        lanes_inside = torch.nn.functional.pad(spectrum, (0, 0, 0, missing)).view(-1, _LANES, size)
-        return torch.view_as_real(lanes_inside).permute(0, 2, 3, 1).float().contiguous()
 
     def workspace(self) -> NativeWorkspace:
         """Fresh buffers; one set per thread."""
@@ -88,11 +70,10 @@ class NativeBlocks:
         return NativeWorkspace(
             tiles=torch.empty(6, tiles, narrow),
             products=torch.empty(6, tiles, wide),
-            features=torch.empty(self._length, wide + _LANES)[:, :wide],
-            convolved=torch.empty(self._length, wide + _LANES)[:, :wide],
+            features=torch.empty(self._length, wide + LANES)[:, :wide],
+            convolved=torch.empty(self._length, wide + LANES)[:, :wide],
             gated=torch.empty(self._length, narrow),
-            transform=torch.empty(self._plan.size, 2 * _LANES),
-            edge=torch.empty(2, self._length, _LANES),
+            convolution=self._convolve.buffers(),
         )
 
     def add(
@@ -126,35 +107,8 @@ class NativeBlocks:
     def _mix(self, layer: FoldedS4, workspace: NativeWorkspace) -> None:
         """features += gelu(k * features) W."""
         h, y = workspace.features, workspace.convolved
-        self._kernels.ecgforge_convolve(
-            h.data_ptr(),
-            y.data_ptr(),
-            h.stride(0),
-            *h.shape,
-            self._splits,
-            self._turns.data_ptr(),
-            layer.spectrum.data_ptr(),
-            workspace.transform.data_ptr(),
-            workspace.edge.data_ptr(),
-        )
+        self._convolve(h, y, layer.spectrum, workspace.convolution)
         h.addmm_(y, layer.output)
-
-
-def _declare(kernels: ctypes.CDLL) -> ctypes.CDLL:
-    """Tell ctypes the arguments of the functions of kernels.cpp."""
-    pointer, integer, wide, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_float
-    norm = (pointer, wide, pointer, pointer, pointer, real)
-    arguments = {
-        "ecgforge_convolve": (pointer, pointer, wide, integer, integer, ctypes.POINTER(_Split), *[pointer] * 4),
-        "ecgforge_norm": (*norm, integer, integer),
-        "ecgforge_norm_gate": (*norm, pointer, integer, integer),
-        "ecgforge_tile": (pointer, wide, pointer, pointer, integer, integer),
-        "ecgforge_untile": (pointer, pointer, pointer, wide, integer, integer),
-    }
-    for name, types in arguments.items():
-        function = getattr(kernels, name)
-        function.argtypes, function.restype = types, None
-    return kernels
 
 
 def _norm_arguments(h: Tensor, layer: FoldedS4, shift: Tensor) -> tuple[int | float, ...]:
@@ -166,15 +120,3 @@ def _norm_arguments(h: Tensor, layer: FoldedS4, shift: Tensor) -> tuple[int | fl
         shift.data_ptr(),
         layer.eps,
     )
-
-
-def _interleaved(values: np.ndarray) -> Float[Tensor, "n 2"]:
-    return torch.view_as_real(torch.from_numpy(np.ascontiguousarray(values).ravel())).float().contiguous()
-
-
-def _split_array(plan: Splits, twiddles: Sequence[Tensor]) -> ctypes.Array[_Split]:
-    splits, rest = [], plan.size
-    for radix, factors in zip(plan.radices, twiddles, strict=True):
-        rest //= radix
-        splits.append(_Split(radix, rest, factors.data_ptr()))
-    return (_Split * len(splits))(*splits)

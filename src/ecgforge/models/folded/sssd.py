@@ -1,13 +1,12 @@
 """SSSD-ECG for sampling on a CPU: the same weights and outputs, everything that does not depend on x kept.
 
-See `weights` for what is folded and `plain` or `native` for how a block is computed. Records are computed one
-by one, which keeps a record's activations in the cache and its rounding independent of its company.
+See `sssd_weights` for what is folded and `sssd_plain` or `sssd_native` for how a block is computed. Records are
+computed one by one, which keeps a record's activations in the cache and its rounding independent of its company.
 """
 
 import threading
-from collections.abc import Callable, Hashable
 from ctypes import CDLL
-from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -16,14 +15,12 @@ from torch.nn import functional
 
 from ecgforge.errors import ConfigError
 from ecgforge.models.conditioning import step_embedding
+from ecgforge.models.folded.kept import KEPT_LEVELS, KEPT_RECORDS, kept
 from ecgforge.models.folded.library import Absent, native_kernels
-from ecgforge.models.folded.native import NativeBlocks
-from ecgforge.models.folded.plain import PlainBlocks
-from ecgforge.models.folded.weights import fold_ends, fold_terms
+from ecgforge.models.folded.sssd_native import NativeBlocks
+from ecgforge.models.folded.sssd_plain import PlainBlocks
+from ecgforge.models.folded.sssd_weights import fold_ends, fold_terms
 from ecgforge.models.sssd import ResidualBlock, SssdEcg
-
-_KEPT_STEPS = 256  # more than the papers' T = 200; 40 kB each at the papers' size
-_KEPT_CONDITIONS = 64
 
 
 @runtime_checkable
@@ -123,7 +120,7 @@ class FoldedSssd:
             step = functional.silu(network.step_second(hidden))
             return functional.linear(step, terms.step_weight, terms.step_bias).view(len(network.blocks), -1)
 
-        return _kept(self._stream_shifts, float(level), compute, most=_KEPT_STEPS)
+        return kept(self._stream_shifts, float(level), compute, most=KEPT_LEVELS)
 
     def _norm_shift(self, condition: Tensor) -> Float[Tensor, "layers H"]:
         def compute() -> Tensor:
@@ -131,7 +128,7 @@ class FoldedSssd:
             label = network.statements(condition)
             return functional.linear(label, terms.label_weight, terms.label_bias).view(len(network.blocks), -1)
 
-        return _kept(self._norm_shifts, condition.numpy().tobytes(), compute, most=_KEPT_CONDITIONS)
+        return kept(self._norm_shifts, condition.numpy().tobytes(), compute, most=KEPT_RECORDS)
 
 
 def _choose_blocks(blocks: list[ResidualBlock], *, length: int, native: bool) -> tuple[Blocks, Absent | None]:
@@ -146,16 +143,3 @@ def _choose_blocks(blocks: list[ResidualBlock], *, length: int, native: bool) ->
     if isinstance(kernels, Absent):
         return PlainBlocks(blocks, length=length), kernels
     return NativeBlocks(kernels, blocks, length=length), None
-
-
-Key = TypeVar("Key", bound=Hashable)
-
-
-def _kept(values: dict[Key, Tensor], key: Key, compute: Callable[[], Tensor], *, most: int) -> Tensor:
-    """The value of a key, computed at its first use; all are forgotten when there are too many."""
-    found = values.get(key)
-    if found is None:
-        if len(values) >= most:
-            values.clear()
-        found = values[key] = compute()
-    return found

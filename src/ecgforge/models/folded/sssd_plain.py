@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ecgforge.models.folded.convolution import cyclic_spectrum, smooth_length
-from ecgforge.models.folded.weights import FoldedBlock, FoldedS4, fold_blocks
+from ecgforge.models.folded.sssd_weights import FoldedBlock, FoldedS4, fold_blocks
 from ecgforge.models.sssd import ResidualBlock
 
 _FEATURES_AT_ONCE = 64  # a piece's signals and spectra stay in the second-level cache from transform to transform
