@@ -1,7 +1,7 @@
 # make demo    synthetic ECGs in out/demo, from nothing
 # make test    the whole test suite
 # make check   lint, format, types, import rules
-# make bench   how fast it is on this machine: docs/performance.md, ten minutes
+# make bench   how fast it is on this machine: docs/performance.md, twenty minutes
 # make docs    the documentation site in out/site
 
 PYTHON ?= python3

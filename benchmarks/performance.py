@@ -3,9 +3,9 @@
     python benchmarks/performance.py [--full] [--out docs/performance.md] ["length.py --size small" ...]
 
 Runs the benchmarks of sampling, training, length and processes one after the other and writes their tables into one
-Markdown file. Two of the papers' 36 blocks stand for all: a block is what is repeated. Takes about ten minutes on a
-quiet machine; --full measures all the blocks, which needs 24 GB and more than an hour. Commands
-given by hand are run in place of these.
+Markdown file. In training two of the papers' 36 blocks stand for all: a block is what is repeated. Takes about
+twenty minutes on a quiet machine; --full trains all the blocks as well, which needs 24 GB and more than an hour.
+Commands given by hand are run in place of these.
 """
 
 import argparse
@@ -18,8 +18,10 @@ from measuring import describe_machine
 HERE = Path(__file__).parent
 QUICK = (
     "sampling_call.py --size small",
-    "sampling_call.py --size papers --layers 2 --rounds 3",
-    "sampling_call.py --size papers --layers 2 --batch 8 --rounds 3",
+    "sampling_call.py --size papers --rounds 2",
+    "sampling_call.py --size papers --batch 8 --rounds 2",
+    "patch_s4_call.py",
+    "patch_s4_call.py --batch 8",
     "training_step.py --size small",
     "training_step.py --size papers --layers 2 --rounds 3",
     "length.py --size small --rounds 3",
@@ -29,6 +31,8 @@ FULL = (
     "sampling_call.py --size small",
     "sampling_call.py --size papers",
     "sampling_call.py --size papers --batch 8 --rounds 3",
+    "patch_s4_call.py",
+    "patch_s4_call.py --batch 8",
     "training_step.py --size small",
     "training_step.py --size 12x128",
     "training_step.py --size papers --rounds 3",
@@ -41,7 +45,7 @@ HEAD = """\
 
 Written by `make bench` (`benchmarks/performance.py`); seconds are this machine's, ratios travel better.
 Ratios are medians over rounds in which all ways take turns, with the smallest and the largest. What a way is, and what
-is measured, stands at the top of each script. Random weights, float32.
+is measured, stands at the top of each script. Random weights (PatchS4: the shipped ones), float32.
 
 {machine}
 """

@@ -3,7 +3,7 @@
     python benchmarks/processes.py [--model MODEL] [--records N] [--steps S] [--rounds R]
 
 The same records (default model, default sampler) in three ways, in turn within each round: in this process on one
-thread, in this process on all cores, and in one process of one thread a core (sample_in_processes). Prints records per
+thread, in this process on all cores, and in one process of one thread a core (parallel.sample_jobs). Prints records per
 second and the median over rounds of how often the way fits into the one thread. Loading the model and starting the
 processes is counted, as whoever waits for records counts it; it weighs less the more records there are.
 """
@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from measuring import print_table, ratio, seconds
 
-from ecgforge.generate import SamplingOptions
-from ecgforge.parallel import sample_in_processes
+from ecgforge.generate import SamplingOptions, jobs_of
+from ecgforge.parallel import sample_jobs
 
 
 def main() -> None:
@@ -32,9 +32,8 @@ def main() -> None:
 
     def sample(processes: int, threads: int) -> None:
         torch.set_num_threads(threads)
-        made = sample_in_processes(
-            "NORM,SR", n=arguments.records, options=options, model=arguments.model, processes=processes
-        )
+        jobs = jobs_of("NORM,SR", n=arguments.records)
+        made = sample_jobs(jobs, options=options, model=arguments.model, processes=processes)
         if len(list(made)) != arguments.records:
             raise RuntimeError(f"expected {arguments.records} records")
 

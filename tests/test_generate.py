@@ -11,11 +11,11 @@ from ecgforge.checkpoints.native import Model, ModelConfig, save_model
 from ecgforge.diffusion.schedule import LinearSchedule
 from ecgforge.errors import CheckpointError, ConfigError, LabelError
 from ecgforge.facts import Facts
-from ecgforge.generate import DEFAULT_MODEL, Generator, Job, SamplingOptions
+from ecgforge.generate import DEFAULT_MODEL, Generator, Job, SamplingOptions, jobs_of
 from ecgforge.labels import vocabulary
 from ecgforge.leads import MODEL_LEADS, STANDARD_LEADS, lead_law_residual
 from ecgforge.models.sssd import SssdEcg
-from ecgforge.parallel import sample_in_processes
+from ecgforge.parallel import sample_jobs
 
 QUICK = SamplingOptions(steps=4)
 SETS = ("NORM,SR", "IMI:0.5,SR")
@@ -73,7 +73,7 @@ def test_order_and_subset_do_not_change_a_record(generator: Generator) -> None:
 def test_processes_and_threads_do_not_change_a_record(generator: Generator, model_folder: Path) -> None:
     alone = signals(generator.sample(SETS, n=2, seed=4, options=QUICK))
     options = SamplingOptions(steps=4, batch_size=1)
-    spread = sample_in_processes(SETS, n=2, seed=4, options=options, model=model_folder, processes=2)
+    spread = sample_jobs(jobs_of(SETS, n=2), seed=4, options=options, model=model_folder, processes=2)
     assert np.array_equal(alone, signals(list(spread)))
     before = torch.get_num_threads()
     torch.set_num_threads(3 - min(before, 2))

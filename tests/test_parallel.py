@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ecgforge.errors import ConfigError
-from ecgforge.generate import SamplingOptions
-from ecgforge.parallel import _worthwhile, sample_in_processes
+from ecgforge.generate import SamplingOptions, jobs_of
+from ecgforge.parallel import _worthwhile, sample_jobs
 
 
 def test_a_process_has_enough_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,9 +19,11 @@ def test_a_process_has_enough_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_processes_are_refused(tiny_patch_model: Path) -> None:
     options = SamplingOptions(steps=2)
     with pytest.raises(ConfigError, match="1 or more processes, got 0"):
-        sample_in_processes("SR", options=options, model=tiny_patch_model, processes=0)
+        sample_jobs(jobs_of("SR"), options=options, model=tiny_patch_model, processes=0)
     chosen, one = (
-        np.stack([r.signal for r in sample_in_processes("SR", options=options, model=tiny_patch_model, processes=p)])
-        for p in (None, 1)
+        np.stack(
+            [r.signal for r in sample_jobs(jobs_of("SR"), options=options, model=tiny_patch_model, processes=number)]
+        )
+        for number in (None, 1)
     )
     assert np.array_equal(chosen, one)

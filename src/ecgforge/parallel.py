@@ -14,42 +14,10 @@ import torch
 
 from ecgforge.checkpoints.locate import locate_model
 from ecgforge.errors import ConfigError
-from ecgforge.facts import Facts
-from ecgforge.generate import Generator, Job, Progress, SamplingOptions, Statements, jobs_of
+from ecgforge.generate import Generator, Job, Progress, SamplingOptions
 from ecgforge.record import EcgRecord
 
 _WORTH_STARTING = 16  # records for each process
-
-
-def sample_in_processes(
-    statements: Statements | Sequence[Statements],
-    *,
-    n: int = 1,
-    seed: int = 0,
-    facts: Facts = Facts(),
-    options: SamplingOptions = SamplingOptions(),
-    model: Path | None = None,
-    device: str = "cpu",
-    processes: int | None = 1,
-    progress: Progress | None = None,
-) -> Iterator[EcgRecord]:
-    """The records of Generator.load(model).sample(...), one by one, made by worker processes of one thread each.
-
-    Args:
-        statements, n, seed, facts, options: as Generator.sample.
-        model: Model folder, None for the default.
-        device: Where every process samples.
-        processes: How many; 1 samples here, on all threads. None takes one a core where that
-            pays; scripts then need the usual `if __name__ == "__main__":`.
-        progress: Called with (done, total), in network calls or in records.
-
-    Raises:
-        LabelError, ConfigError, CheckpointError: before any process is started.
-    """
-    jobs = jobs_of(statements, n=n, facts=facts)
-    return sample_jobs(
-        jobs, seed=seed, options=options, model=model, device=device, processes=processes, progress=progress
-    )
 
 
 def sample_jobs(
@@ -62,7 +30,20 @@ def sample_jobs(
     processes: int | None = 1,
     progress: Progress | None = None,
 ) -> Iterator[EcgRecord]:
-    """As sample_in_processes, for jobs: see Generator.sample_each."""
+    """The records of Generator.load(model).sample_each(jobs, ...), made by worker processes of one thread each.
+
+    Args:
+        jobs: See generate.jobs_of.
+        seed, options: as Generator.sample_each.
+        model: Model folder, None for the default.
+        device: Where every process samples.
+        processes: How many; 1 samples here, on all threads. None takes one a core where that
+            pays; scripts then need the usual `if __name__ == "__main__":`.
+        progress: Called with (done, total), in network calls or in records.
+
+    Raises:
+        LabelError, ConfigError, CheckpointError: before any process is started.
+    """
     model = locate_model(model)  # once, not in every process
     generator = Generator.load(model, device=device)
     generator.check(jobs, options=options)

@@ -141,8 +141,8 @@ def generate(
     `ecgforge statements` lists the codes.
     """
     from ecgforge.facts import Facts
-    from ecgforge.generate import SamplingOptions
-    from ecgforge.parallel import sample_in_processes
+    from ecgforge.generate import SamplingOptions, jobs_of
+    from ecgforge.parallel import sample_jobs
     from ecgforge.rates import resample_record
 
     facts = Facts(age=age, sex=sex, heart_rate=heart_rate)
@@ -160,11 +160,9 @@ def generate(
         _tell_weights()
     started = time.monotonic()
     with progress_bar("Sampling") as progress:
-        records = sample_in_processes(
-            statements,
-            n=n,
+        records = sample_jobs(
+            jobs_of(statements, n=n, facts=facts),
             seed=seed,
-            facts=facts,
             options=options,
             model=model,
             device=device,
@@ -407,6 +405,7 @@ def copy(
     options = SamplingOptions(sampler=name_of(sampler), steps=steps, batch_size=batch_size)
     chosen = None if folds is None else parse_folds(folds)
     started = time.monotonic()
+    note("First the heart rates of the originals are measured, some milliseconds each; then sampling begins.")
     with progress_bar("Copying") as progress:
         twin = copy_store(
             EcgStore.open(data),

@@ -17,6 +17,7 @@ from ecgforge.training.settings import FlowTraining
 
 _EXAMPLES = 10_000_000  # sixty times each interval of PTB-XL's training folds: two minutes
 _BATCH = 2048
+_LEAST_BATCH = 64
 _LEARNING_RATE = 5e-3
 
 
@@ -62,13 +63,14 @@ def fit_rhythm(model: RhythmModel, data: TrainingData, hearts: Hearts, config: F
         return math.nan
     condition = torch.from_numpy(np.concatenate([data.condition, hearts.facts], axis=1))
     draw = torch.Generator().manual_seed(config.seed)
-    steps = max(1, min(_EXAMPLES, 60 * len(intervals.seconds)) // _BATCH)
+    batch = min(_BATCH, max(_LEAST_BATCH, len(intervals.seconds) // _LEAST_BATCH))  # a small set needs steps as well
+    steps = max(1, min(_EXAMPLES, 60 * len(intervals.seconds)) // batch)
     model.requires_grad_(True)
     optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE)
     fall = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     recent: list[float] = []
     for _ in range(steps):
-        pick = torch.randint(len(intervals.seconds), (_BATCH,), generator=draw)
+        pick = torch.randint(len(intervals.seconds), (batch,), generator=draw)
         told = _hidden(condition[intervals.record[pick]], data, config, draw)
         examples = (part.to(model.output.weight) for part in (*intervals.dithered(pick, draw), told))
         loss = -model.log_likelihood(*examples).mean()
