@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ecgforge.errors import ConfigError
 from ecgforge.models.folded import FoldedPatchS4, fold
-from ecgforge.models.folded.library import Absent, native_kernels
+from ecgforge.models.native.library import Absent, native_kernels
 from ecgforge.models.patch_s4 import PatchS4, PatchS4Config
 
 TOLERANCE = 1e-6  # float32 rounding; wrong terms show at 1e-3 and more

@@ -31,6 +31,7 @@ from ecgforge.models.kernel_basis import (
     low_rank_basis,
     uncorrect_for_length,
 )
+from ecgforge.models.native.convolution import can_convolve, convolve_natively
 
 KernelName = Literal["s4", "s4d"]
 
@@ -300,18 +301,23 @@ class S4Convolution(nn.Module):
 
     def convolve(self, x: Float[Tensor, "B L H"]) -> Float[Tensor, "B L H"]:
         """K * x + D x; any length up to the one the kernel was made for."""
-        return self._convolve(x.transpose(1, 2)).transpose(1, 2).contiguous()
-
-    def _convolve(self, u: Float[Tensor, "B H L"]) -> Float[Tensor, "B H L"]:
         # Kernels of a thousand taps need float32, and CUDA has no FFT in bfloat16: no autocast in here.
-        with torch.autocast(u.device.type, enabled=False):
-            u, length = u.to(self.D.dtype), u.shape[-1]
-            if self._kept_spectra is None:
-                return convolve(u, self.two_sided_kernel(length))
-            if length not in self._kept_spectra:
-                self._kept_spectra[length] = torch.fft.rfft(self.two_sided_kernel(length))
-            spectrum = self._kept_spectra[length]
-            return torch.fft.irfft(torch.fft.rfft(u, n=2 * length) * spectrum, n=2 * length)[..., :length]
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(self.D.dtype)
+            if self._kept_spectra is None and can_convolve(x):
+                forward, backward = self.kernel(x.shape[1])
+                causal = torch.cat([forward[:, :1] + self.D[:, None], forward[:, 1:]], dim=1)
+                return convolve_natively(x, causal, backward)
+            return self._convolve_plainly(x.transpose(1, 2)).transpose(1, 2).contiguous()
+
+    def _convolve_plainly(self, u: Float[Tensor, "B H L"]) -> Float[Tensor, "B H L"]:
+        length = u.shape[-1]
+        if self._kept_spectra is None:
+            return convolve(u, self.two_sided_kernel(length))
+        if length not in self._kept_spectra:
+            self._kept_spectra[length] = torch.fft.rfft(self.two_sided_kernel(length))
+        spectrum = self._kept_spectra[length]
+        return torch.fft.irfft(torch.fft.rfft(u, n=2 * length) * spectrum, n=2 * length)[..., :length]
 
 
 class S4Layer(S4Convolution):

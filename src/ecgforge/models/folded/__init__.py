@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from ecgforge.models.folded.library import Absent, native_kernels
 from ecgforge.models.folded.patch_s4 import FoldedPatchS4
 from ecgforge.models.folded.sssd import FoldedSssd
+from ecgforge.models.native.library import Absent, native_kernels
 from ecgforge.models.patch_s4 import PatchS4
 from ecgforge.models.sssd import SssdEcg
 

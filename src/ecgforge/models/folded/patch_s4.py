@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from ecgforge.errors import ConfigError
 from ecgforge.models.folded.kept import KEPT_RECORDS, kept
-from ecgforge.models.folded.native_convolution import NativeConvolution
 from ecgforge.models.folded.taps import two_sided_taps
+from ecgforge.models.native.convolution import Buffers, NativeConvolution
 from ecgforge.models.patch_s4 import Attention, Block, PatchS4, turning_angles
 
 _EPS = 1e-5  # of functional.layer_norm
@@ -61,7 +61,7 @@ class _Workspace:
     projected: Float[Tensor, "P 3 heads D"]
     scores: Float[Tensor, "heads P P"]
     gathered: Float[Tensor, "heads P D"]
-    convolution: tuple[Tensor, Tensor]
+    convolution: Buffers
 
 
 class FoldedPatchS4:
@@ -80,7 +80,7 @@ class FoldedPatchS4:
         config = network.config
         self._network = network
         self._kernels = kernels
-        self._convolve = NativeConvolution(kernels, length=config.length // config.patch)
+        self._convolution = NativeConvolution(kernels, length=config.length // config.patch)
         blocks = cast(list[Block], list(network.blocks))
         self._blocks = [self._fold(block) for block in blocks]
         self._input, self._output = _linear(network.input), _linear(network.output)
@@ -156,7 +156,7 @@ class FoldedPatchS4:
 
     def _mix_time(self, block: _Block, shift: Tensor, scale: Tensor, gate: Tensor, buffers: _Workspace) -> None:
         self._modulate(shift, scale, buffers)
-        self._convolve(buffers.features, buffers.mixed, block.spectrum, buffers.convolution)
+        self._convolution.convolve_with_gelu(buffers.features, buffers.mixed, block.spectrum, buffers.convolution)
         torch.mm(buffers.mixed, block.mix.weight, out=buffers.gated)
         x, y = buffers.stream, buffers.gated
         self._kernels.ecgforge_add_gated(
@@ -210,13 +210,13 @@ class FoldedPatchS4:
             projected=torch.empty(patches, 3, heads, config.head),
             scores=torch.empty(heads, patches, patches),
             gathered=torch.empty(heads, patches, config.head),
-            convolution=self._convolve.buffers(),
+            convolution=self._convolution.buffers(),
         )
 
     def _fold(self, block: Block) -> _Block:
         config = self._network.config
         return _Block(
-            spectrum=self._convolve.spectrum(*two_sided_taps(block.time, config.length // config.patch)),
+            spectrum=self._convolution.spectrum(*two_sided_taps(block.time, config.length // config.patch)),
             mix=_linear(block.mix),
             attention=None if block.attention is None else _attention(block.attention),
             hidden=_linear(block.hidden),

@@ -16,10 +16,10 @@ from torch.nn import functional
 from ecgforge.errors import ConfigError
 from ecgforge.models.conditioning import step_embedding
 from ecgforge.models.folded.kept import KEPT_LEVELS, KEPT_RECORDS, kept
-from ecgforge.models.folded.library import Absent, native_kernels
 from ecgforge.models.folded.sssd_native import NativeBlocks
 from ecgforge.models.folded.sssd_plain import PlainBlocks
 from ecgforge.models.folded.sssd_weights import fold_ends, fold_terms
+from ecgforge.models.native.library import Absent, native_kernels
 from ecgforge.models.sssd import ResidualBlock, SssdEcg
 
 

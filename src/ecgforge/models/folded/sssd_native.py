@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ecgforge.models.folded.native_convolution import LANES, NativeConvolution
 from ecgforge.models.folded.sssd_weights import FoldedS4, fold_blocks
+from ecgforge.models.native.convolution import LANES, Buffers, NativeConvolution
 from ecgforge.models.sssd import ResidualBlock
 
 _TILE = 4  # outputs of the 3-tap convolution made from six products
@@ -43,7 +43,7 @@ class NativeWorkspace:
     features: Float[Tensor, "L H"]
     convolved: Float[Tensor, "L H"]
     gated: Float[Tensor, "L residual"]
-    convolution: tuple[Float[Tensor, "M 32"], Float[Tensor, "2 L 16"]]
+    convolution: Buffers
 
 
 class NativeBlocks:
@@ -58,8 +58,8 @@ class NativeBlocks:
     def __init__(self, kernels: ctypes.CDLL, blocks: Sequence[ResidualBlock], *, length: int) -> None:
         self._kernels = kernels
         self._length = length
-        self._convolve = NativeConvolution(kernels, length=length)
-        self._blocks = fold_blocks(blocks, length=length, spectrum=self._convolve.spectrum)
+        self._convolution = NativeConvolution(kernels, length=length)
+        self._blocks = fold_blocks(blocks, length=length, spectrum=self._convolution.spectrum)
         to_products = torch.tensor(_TAPS_TO_PRODUCTS, dtype=torch.float64)
         self._convs = [torch.einsum("pk,kio->pio", to_products, b.conv.double()).float() for b in self._blocks]
 
@@ -73,7 +73,7 @@ class NativeBlocks:
             features=torch.empty(self._length, wide + LANES)[:, :wide],
             convolved=torch.empty(self._length, wide + LANES)[:, :wide],
             gated=torch.empty(self._length, narrow),
-            convolution=self._convolve.buffers(),
+            convolution=self._convolution.buffers(),
         )
 
     def add(
@@ -107,7 +107,7 @@ class NativeBlocks:
     def _mix(self, layer: FoldedS4, workspace: NativeWorkspace) -> None:
         """features += gelu(k * features) W."""
         h, y = workspace.features, workspace.convolved
-        self._convolve(h, y, layer.spectrum, workspace.convolution)
+        self._convolution.convolve_with_gelu(h, y, layer.spectrum, workspace.convolution)
         h.addmm_(y, layer.output)
 
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 from torch.nn import functional
 
-from ecgforge.models.folded.convolution import cyclic_spectrum, smooth_length
 from ecgforge.models.folded.sssd_weights import FoldedBlock, FoldedS4, fold_blocks
+from ecgforge.models.native.spectra import smooth_length
 from ecgforge.models.sssd import ResidualBlock
 
 _FEATURES_AT_ONCE = 64  # a piece's signals and spectra stay in the second-level cache from transform to transform
@@ -117,3 +117,15 @@ def _convolve_three_taps(
         rows = out[phase::3]
         windows = padded.as_strided((len(rows), 3 * narrow), (3 * narrow, 1), phase * narrow)
         torch.addmm(block.conv_bias, windows, weight, out=rows)
+
+
+def cyclic_spectrum(
+    forward: Float[Tensor, "H L"], backward: Float[Tensor, "H L"], *, fft_length: int
+) -> Complex[Tensor, "H F"]:
+    """Spectrum for y = irfft(rfft(pad u) S)[:L], fft_length n >= 2 L - 1.
+
+    Lag -j stands at n - j; the tap at lag -L reaches beyond the record and is left out.
+    """
+    features, length = forward.shape
+    gap = forward.new_zeros(features, fft_length - 2 * length + 1)
+    return torch.fft.rfft(torch.cat([forward, gap, backward[:, : length - 1].flip(1)], dim=1))

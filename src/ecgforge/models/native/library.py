@@ -36,6 +36,8 @@ _pointer, _integer, _wide, _real = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
 _norm = (_pointer, _wide, _pointer, _pointer, _pointer, _real)
 _ARGUMENTS = {
     "ecgforge_convolve": (_pointer, _pointer, _wide, _integer, _integer, *[_pointer] * 5),
+    "ecgforge_filter": (_pointer, _pointer, _wide, _integer, _integer, _integer, *[_pointer] * 5),
+    "ecgforge_filter_back": (*[_pointer] * 3, _wide, _integer, _integer, _integer, *[_pointer] * 6),
     "ecgforge_norm": (*_norm, _integer, _integer),
     "ecgforge_norm_gate": (*_norm, _pointer, _integer, _integer),
     "ecgforge_tile": (_pointer, _wide, _pointer, _pointer, _integer, _integer),

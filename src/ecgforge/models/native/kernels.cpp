@@ -1,4 +1,5 @@
-// What lies between the matrix products of a folded SSSD-ECG or PatchS4 block, for one record, features last.
+// The long convolution, forward and backward, and what else lies between the matrix products of a folded SSSD-ECG or
+// PatchS4 block; features last.
 //
 // Every function works on 16 neighbouring features at once, one vector register wide. The vectors are the compilers'
 // own (GCC, Clang), so the same source makes AVX-512, AVX2 or NEON code. A vector may hold fewer features than 16
@@ -325,7 +326,7 @@ void join_inner(const Split& split, Complex* block) {
   }
 }
 
-template <int R>
+template <int R, bool Gelu>
 void join_first(const Split& split, const float* turns, const Complex* block, float* y, int64_t stride, int length) {
   const int S = split.rest;
   const float* t = split.twiddles;
@@ -337,7 +338,8 @@ void join_first(const Split& split, const float* turns, const Complex* block, fl
     unroll<R>([&](auto r) __attribute__((always_inline)) {
       real[r] = z[r].re * turns[2 * r + 1] + z[r].im * turns[2 * r];  // of a swapped number
     });
-    unroll<(R + 1) / 2>([&](auto r) __attribute__((always_inline)) { gelu(real[2 * r], real[2 * r + 1]); });
+    if constexpr (Gelu)
+      unroll<(R + 1) / 2>([&](auto r) __attribute__((always_inline)) { gelu(real[2 * r], real[2 * r + 1]); });
     unroll<R>([&](auto r) __attribute__((always_inline)) {
       const int at = s + S * r;
       if (at < length) store(y + at * stride, real[r], Whole{});
@@ -375,6 +377,95 @@ void convolve_blocks(const Split* split, int blocks, Complex* block, const Compl
   }
 }
 
+// The transform alone: `blocks` neighbouring blocks by the splits from `split` on.
+void transform_blocks(const Split* split, int blocks, Complex* block) {
+  const int size = split->radix * split->rest;
+  for (int i = 0; i < blocks; ++i, block += size) {
+    with_radix(split->radix, [&](auto R) {
+      if (split->rest == 1)
+        Dft<R>::run(block);
+      else
+        split_inner<R>(*split, block);
+    });
+    if (split->rest > 1) transform_blocks(split + 1, split->radix, block);
+  }
+}
+
+// As `multiply`, by conj(spectrum), after adding the product with conj(other) to `sums`.
+template <int R>
+void correlate(int blocks, Complex* block, const Complex* other, const Complex* spectrum, Complex* sums) {
+  const auto times_conj = [](Complex a, Complex b) __attribute__((always_inline)) {
+    return Complex{a.re * b.re + a.im * b.im, a.im * b.re - a.re * b.im};
+  };
+  for (int i = 0; i < blocks; ++i, block += R, other += R, spectrum += R, sums += R) {
+    Complex z[R];
+    unroll<R>([&](auto r) __attribute__((always_inline)) { z[r] = block[r]; });
+    Dft<R>::run(z);
+    unroll<R>([&](auto q) __attribute__((always_inline)) {
+      sums[q] = sums[q] + times_conj(z[q], other[q]);
+      z[q] = swapped(times_conj(z[q], spectrum[q]));
+    });
+    Dft<R>::run(z);
+    unroll<R>([&](auto r) __attribute__((always_inline)) { block[r] = z[r]; });
+  }
+}
+
+// As convolve_blocks, with `correlate` in the middle.
+void correlate_blocks(const Split* split, int blocks, Complex* block, const Complex* other, const Complex* spectrum,
+                      Complex* sums) {
+  if (split->rest == 1) {
+    with_radix(split->radix, [&](auto R) { correlate<R>(blocks, block, other, spectrum, sums); });
+    return;
+  }
+  const int size = split->radix * split->rest;
+  for (int i = 0; i < blocks; ++i, block += size, other += size, spectrum += size, sums += size) {
+    with_radix(split->radix, [&](auto R) { split_inner<R>(*split, block); });
+    correlate_blocks(split + 1, split->radix, block, other, spectrum, sums);
+    with_radix(split->radix, [&](auto R) { join_inner<R>(*split, block); });
+  }
+}
+
+// f(feature, pointers to 16 features of a record in and out, their stride) for all vectors of features; what lies
+// beyond the last whole vector goes through `edge`, (in + 1) * length * 16 floats.
+template <int In, class F>
+INLINE void each_slab(const float* const (&in)[In], float* out, int64_t row, int length, int features, float* edge,
+                      F&& f) {
+  for (int c = 0; c < features; c += kLanes) {
+    const int lanes = features - c < kLanes ? features - c : kLanes;
+    const float* from[In];
+    float* to = out + c;
+    int64_t stride = row;
+    for (int i = 0; i < In; ++i) from[i] = in[i] + c;
+    if (lanes < kLanes) {
+      stride = kLanes;
+      for (int i = 0; i < In; ++i) {
+        float* own = edge + i * int64_t{length} * kLanes;
+        for (int t = 0; t < length; ++t) store(own + t * stride, load(in[i] + c + t * row, lanes), Whole{});
+        from[i] = own;
+      }
+      to = edge + In * int64_t{length} * kLanes;
+    }
+    f(c, from, to, stride);
+    if (lanes < kLanes)
+      for (int t = 0; t < length; ++t) store(out + c + t * row, load(to + t * stride, Whole{}), lanes);
+  }
+}
+
+template <bool Gelu>
+void convolve_record(const float* u, float* y, int64_t row, int length, int features, const Split* splits,
+                     const float* turns, const float* spectrum, float* workspace, float* edge) {
+  Complex* block = reinterpret_cast<Complex*>(workspace);
+  const int M = splits->radix * splits->rest;
+  const float* const in[1] = {u};
+  each_slab<1>(in, y, row, length, features, edge,
+               [&](int c, const float* const (&from)[1], float* to, int64_t stride) __attribute__((always_inline)) {
+    const Complex* piece = reinterpret_cast<const Complex*>(spectrum) + int64_t{c / kLanes} * M;
+    with_radix(splits->radix, [&](auto R) { split_first<R>(*splits, turns, from[0], stride, length, block); });
+    convolve_blocks(splits + 1, splits->radix, block, piece);
+    with_radix(splits->radix, [&](auto R) { join_first<R, Gelu>(*splits, turns, block, to, stride, length); });
+  });
+}
+
 }  // namespace
 
 extern "C" {
@@ -386,23 +477,38 @@ extern "C" {
 //   workspace: M * 32 floats; edge: 2 * length * 16 floats for features beyond the last whole vector
 void ecgforge_convolve(const float* u, float* y, int64_t row, int length, int features, const Split* splits,
                        const float* turns, const float* spectrum, float* workspace, float* edge) {
-  Complex* block = reinterpret_cast<Complex*>(workspace);
-  const Complex* piece = reinterpret_cast<const Complex*>(spectrum);
+  convolve_record<true>(u, y, row, length, features, splits, turns, spectrum, workspace, edge);
+}
+
+// y = k * u for `records` records that follow each other.
+void ecgforge_filter(const float* u, float* y, int64_t row, int records, int length, int features, const Split* splits,
+                     const float* turns, const float* spectrum, float* workspace, float* edge) {
+  for (int i = 0; i < records; ++i, u += row * length, y += row * length)
+    convolve_record<false>(u, y, row, length, features, splits, turns, spectrum, workspace, edge);
+}
+
+// The derivatives of ecgforge_filter: du from dy, and the sum over the records of the transforms' products dy conj(u),
+// added to `sums`, which is shaped as the spectrum. workspace: 2 * M * 32 floats; edge: 3 * length * 16 floats.
+void ecgforge_filter_back(const float* u, const float* dy, float* du, int64_t row, int records, int length,
+                          int features, const Split* splits, const float* turns, const float* spectrum, float* sums,
+                          float* workspace, float* edge) {
   const int M = splits->radix * splits->rest;
-  for (int c = 0; c < features; c += kLanes, piece += M) {
-    const int lanes = features - c < kLanes ? features - c : kLanes;
-    const float* from = u + c;
-    float* to = y + c;
-    int64_t stride = row;
-    if (lanes < kLanes) {
-      from = edge, to = edge + int64_t{length} * kLanes, stride = kLanes;
-      for (int t = 0; t < length; ++t) store(edge + t * stride, load(u + c + t * row, lanes), Whole{});
-    }
-    with_radix(splits->radix, [&](auto R) { split_first<R>(*splits, turns, from, stride, length, block); });
-    convolve_blocks(splits + 1, splits->radix, block, piece);
-    with_radix(splits->radix, [&](auto R) { join_first<R>(*splits, turns, block, to, stride, length); });
-    if (lanes < kLanes)
-      for (int t = 0; t < length; ++t) store(y + c + t * row, load(to + t * stride, Whole{}), lanes);
+  Complex* block = reinterpret_cast<Complex*>(workspace);
+  Complex* other = block + M;
+  for (int i = 0; i < records; ++i, u += row * length, dy += row * length, du += row * length) {
+    const float* const in[2] = {u, dy};
+    each_slab<2>(in, du, row, length, features, edge,
+                 [&](int c, const float* const (&from)[2], float* to, int64_t stride) __attribute__((always_inline)) {
+      const int64_t piece = int64_t{c / kLanes} * M;
+      with_radix(splits->radix, [&](auto R) {
+        split_first<R>(*splits, turns, from[0], stride, length, other);
+        split_first<R>(*splits, turns, from[1], stride, length, block);
+      });
+      transform_blocks(splits + 1, splits->radix, other);
+      correlate_blocks(splits + 1, splits->radix, block, other, reinterpret_cast<const Complex*>(spectrum) + piece,
+                       reinterpret_cast<Complex*>(sums) + piece);
+      with_radix(splits->radix, [&](auto R) { join_first<R, false>(*splits, turns, block, to, stride, length); });
+    });
   }
 }
 

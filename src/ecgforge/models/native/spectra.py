@@ -1,4 +1,4 @@
-"""The two forms of a layer's convolution in the frequency domain: cyclic (plain) and negacyclic (native)."""
+"""A layer's convolution in the frequency domain, in the form and order the native kernels want."""
 
 import math
 from dataclasses import dataclass
@@ -27,18 +27,6 @@ def smooth_length(at_least: int) -> int:
             three *= 3
         five *= 5
     return best
-
-
-def cyclic_spectrum(
-    forward: Float[Tensor, "H L"], backward: Float[Tensor, "H L"], *, fft_length: int
-) -> Complex[Tensor, "H F"]:
-    """Spectrum for y = irfft(rfft(pad u) S)[:L], fft_length n >= 2 L - 1.
-
-    Lag -j stands at n - j; the tap at lag -L reaches beyond the record and is left out.
-    """
-    features, length = forward.shape
-    gap = forward.new_zeros(features, fft_length - 2 * length + 1)
-    return torch.fft.rfft(torch.cat([forward, gap, backward[:, : length - 1].flip(1)], dim=1))
 
 
 @dataclass(frozen=True)
@@ -86,8 +74,21 @@ def negacyclic_spectrum(
     features, length = forward.shape
     imaginary = torch.cat([forward.new_zeros(features, size - length + 1), -backward[:, : length - 1].flip(1)], dim=1)
     taps = torch.complex(functional.pad(forward, (0, size - length)), imaginary)
-    turn = torch.exp(0.5j * math.pi / size * torch.arange(size, dtype=forward.dtype))
-    return torch.fft.fft(taps * turn)
+    return torch.fft.fft(taps * _turn(size, like=forward))
+
+
+def taps_of_spectrum(
+    spectrum: Complex[Tensor, "H M"], *, length: int
+) -> tuple[Float[Tensor, "H L"], Float[Tensor, "H L"]]:
+    """The taps at lags 0 to L - 1 and -1 to -L of a negacyclic spectrum: its inverse, the tap at -L being zero."""
+    size = spectrum.shape[1]
+    taps = torch.fft.ifft(spectrum) * _turn(size, like=spectrum.real).conj()
+    return taps.real[:, :length], functional.pad(-taps.imag[:, size - length + 1 :].flip(1), (0, 1))
+
+
+def _turn(size: int, *, like: Tensor) -> Complex[Tensor, "M"]:
+    """w^m for m = 0 .. M - 1."""
+    return torch.exp(0.5j * math.pi / size * torch.arange(size, dtype=like.dtype))
 
 
 @cache
