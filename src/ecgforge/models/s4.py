@@ -212,6 +212,11 @@ class DiagonalKernel(nn.Module):
 # ------------------------------------------------------------------------------------- long convolution
 
 
+def with_feedthrough(forward: Float[Tensor, "H L"], feedthrough: Float[Tensor, "H"]) -> Float[Tensor, "H L"]:
+    """The taps of the forward kernel with D in the first: y_t = sum_j k_j u_{t-j} + D u_t."""
+    return torch.cat([forward[:, :1] + feedthrough[:, None], forward[:, 1:]], dim=1)
+
+
 def two_sided_kernel(
     kernels: Float[Tensor, "c H L"], feedthrough: Float[Tensor, "H"], *, fft_length: int
 ) -> Float[Tensor, "H n"]:
@@ -223,7 +228,7 @@ def two_sided_kernel(
     forward, backward = kernels
     length = forward.shape[-1]
     reach = min(length, fft_length - length)
-    causal = torch.cat([forward[:, :1] + feedthrough[:, None], forward[:, 1:]], dim=1)
+    causal = with_feedthrough(forward, feedthrough)
     anticausal = backward[:, :reach].flip(-1)
     return torch.cat([causal, causal.new_zeros(len(causal), fft_length - length - reach), anticausal], dim=1)
 
@@ -306,8 +311,7 @@ class S4Convolution(nn.Module):
             x = x.to(self.D.dtype)
             if self._kept_spectra is None and can_convolve(x):
                 forward, backward = self.kernel(x.shape[1])
-                causal = torch.cat([forward[:, :1] + self.D[:, None], forward[:, 1:]], dim=1)
-                return convolve_natively(x, causal, backward)
+                return convolve_natively(x, with_feedthrough(forward, self.D), backward)
             return self._convolve_plainly(x.transpose(1, 2)).transpose(1, 2).contiguous()
 
     def _convolve_plainly(self, u: Float[Tensor, "B H L"]) -> Float[Tensor, "B H L"]:

@@ -9,7 +9,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from ecgforge.models.kernel_basis import fourier_nodes
-from ecgforge.models.s4 import DplrKernel, S4Convolution
+from ecgforge.models.s4 import DplrKernel, S4Convolution, with_feedthrough
 
 _CHANNELS_AT_ONCE = 8  # 1 MB each for the few arrays (8, N/2, L/2) float64 at N = 64, L = 1000: they stay in the cache
 
@@ -25,7 +25,7 @@ def two_sided_taps(layer: S4Convolution, length: int) -> tuple[Float[Tensor, "H 
         forward, backward = contracted_kernel(kernel)[..., :length]
     else:
         forward, backward = kernel(length).double()
-    return torch.cat([forward[:, :1] + layer.D.double()[:, None], forward[:, 1:]], dim=1), backward
+    return with_feedthrough(forward, layer.D.double()), backward
 
 
 def contracted_kernel(kernel: DplrKernel) -> Float[Tensor, "c H L"]:
