@@ -9,7 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
-RECORDS_OF_THE_PAST = (DOCS / "log.md", DOCS / "generators-left-out.md")  # they tell what was, not what to type
+# They tell what was, not what to type.
+RECORDS_OF_THE_PAST = (DOCS / "log.md", DOCS / "generators-left-out.md", *DOCS.glob("results/**/*.md"))
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 _TITLE = re.compile(r'title="([^"]+)"')

@@ -461,7 +461,7 @@ def test_report(caught: PrivacyAudit, real: EcgStore, copies: EcgStore, tmp_path
     assert found["attack"]["auroc"]["estimate"] == caught.views[1].synthetic.attack.auroc.estimate
     assert results["settings"]["train_folds"] == [1, 2, 3]
     text = written[-1].read_text()
-    assert "```\necgforge privacy\n```" in text
+    assert "```sh\necgforge privacy\n```" in text
     assert f"| waveforms | synthetic records | {TRAINING} |" in text
     assert f"{found['too_near']:.2%} |" in text
     assert "## Attack on the model" not in text

@@ -63,7 +63,7 @@ def report_markdown(audit: PrivacyAudit, *, command: str = "") -> str:
     """The audit in words and tables."""
     lines = ["# Privacy audit", "", f"Made by {audit.created_by}.", ""]
     if command:
-        lines += ["```", command, "```", ""]
+        lines += ["```sh", command, "```", ""]
     lines += _data(audit)
     lines += [line for note in audit.notes for line in (f"Note: {note}", "")]
     lines += [*_distances(audit), *_sample_attack(audit), *_model_attack(audit), *_pairs(audit)]

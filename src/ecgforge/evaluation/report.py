@@ -205,7 +205,7 @@ def _statements(assessment: Assessment) -> _Section:
 def _markdown(assessment: Assessment, sections: Sequence[_Section], command: str) -> str:
     lines = ["# Synthetic against real ECGs", "", f"Made by {assessment.created_by}.", ""]
     if command:
-        lines += ["```", command, "```", ""]
+        lines += ["```sh", command, "```", ""]
     for section in sections:
         lines += [f"## {section.title}", "", *([section.text, ""] if section.text else [])]
         lines += [_line(section.header), _line(["---"] * len(section.header)), *map(_line, section.rows), ""]
