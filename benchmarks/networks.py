@@ -1,5 +1,8 @@
 """The networks that are measured, and their straightforward formulation."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -67,6 +70,17 @@ def compute_kernels_naively(network: SssdEcg) -> None:
     for layer in network.modules():
         if isinstance(layer, S4Layer) and isinstance(layer.kernel, DplrKernel):
             layer.kernel = CauchyKernel(layer.kernel)  # type: ignore[assignment]
+
+
+@contextmanager
+def without_native_kernels() -> Iterator[None]:
+    """Within the context plain PyTorch computes everything, as it does where there is no compiler."""
+    before = os.environ.get("ECGFORGE_NATIVE", "1")
+    os.environ["ECGFORGE_NATIVE"] = "0"
+    try:
+        yield
+    finally:
+        os.environ["ECGFORGE_NATIVE"] = before
 
 
 def dense_flop(config: SssdConfig, *, layers: int) -> float:

@@ -4,7 +4,7 @@
 
 Three ways to the same output, in turn within each round, on as many threads as torch is given (OMP_NUM_THREADS):
 
-    naive    the network, its S4 kernels computed at every call
+    naive    the network in plain PyTorch, its S4 kernels computed at every call
     kept     the network, its kernels' spectra kept (kernels_kept), record by record
     native   FoldedPatchS4
 
@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 import torch
 from measuring import print_table, ratio, seconds
+from networks import without_native_kernels
 from torch import Tensor
 
 from ecgforge import Generator
@@ -50,7 +51,8 @@ def main() -> None:
     folded(x, level, torch.rand(batch, config.columns), beats)  # makes its buffers
     for _ in range(arguments.rounds):
         told = (x, level, torch.rand(batch, config.columns), beats)
-        measure("naive", network, told)
+        with without_native_kernels():
+            measure("naive", network, told)
         with kernels_kept(network):
             record_by_record(*told)  # fills what is kept
             measure("kept", record_by_record, told)
