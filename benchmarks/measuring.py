@@ -22,9 +22,9 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def product_peak() -> float:
-    """Best seen FLOP/s of a float32 matrix product of the papers' S4 layer."""
-    a, b, c = torch.randn(1000, 512), torch.randn(512, 512), torch.empty(1000, 512)
+def product_peak(dtype: torch.dtype = torch.float32) -> float:
+    """Best seen FLOP/s of a matrix product of the papers' S4 layer."""
+    a, b, c = (torch.ones(shape, dtype=dtype) for shape in ((1000, 512), (512, 512), (1000, 512)))
     return 2 * 1000 * 512 * 512 / min(seconds(lambda: torch.mm(a, b, out=c)) for _ in range(30))
 
 
@@ -72,6 +72,7 @@ def describe_machine() -> str:
     load = f", load average before the run {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     return (
         f"{model}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}; Python "
-        f"{platform.python_version()}, torch {torch.__version__}; {torch.get_num_threads()} threads, float32 matrix "
-        f"products of (1000 x 512) (512 x 512) {product_peak() / 1e9:.0f} GFLOP/s{load}."
+        f"{platform.python_version()}, torch {torch.__version__}; {torch.get_num_threads()} threads, matrix products "
+        f"of (1000 x 512) (512 x 512) {product_peak() / 1e9:.0f} GFLOP/s in float32, "
+        f"{product_peak(torch.bfloat16) / 1e9:.0f} in bfloat16{load}."
     )

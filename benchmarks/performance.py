@@ -45,7 +45,8 @@ HEAD = """\
 
 Written by `make bench` (`benchmarks/performance.py`); seconds are this machine's, ratios travel better.
 Ratios are medians over rounds in which all ways take turns, with the smallest and the largest. What a way is, and what
-is measured, stands at the top of each script. Random weights (PatchS4: the shipped ones), float32.
+is measured, stands at the top of each script. Random weights (PatchS4: the shipped ones), float32 where
+nothing else is said.
 
 {machine}
 """

@@ -2,12 +2,14 @@
 
     python benchmarks/sampling_call.py [--size small|12x128|papers] [--layers N] [--batch B] [--rounds R]
 
-Four ways to the same output, in turn within each round, on as many threads as torch is given (OMP_NUM_THREADS):
+Five ways to the same output, in turn within each round, on as many threads as torch is given (OMP_NUM_THREADS):
 
     naive    the network in plain PyTorch, its S4 kernels through the Cauchy form at every call
     kept     the network, its kernels' spectra kept (kernels_kept), record by record
     plain    FoldedSssd in plain PyTorch
     native   FoldedSssd with native kernels, where there is a compiler
+    bfloat16 the same with the operands of its matrix products in bfloat16: slow where the processor has no
+             instructions for that, which is said
 
 Prints median seconds a call, the median over rounds of how often the way fits into the naive one (smallest to largest),
 the L2 distance to the naive output, and the share of the measured peak of matrix products that the dense work reaches
@@ -67,6 +69,7 @@ def main() -> None:
     fast = FoldedSssd(network)
     if fast.absent is None:
         ways["native"] = fast
+        ways["bfloat16"] = FoldedSssd(network, products=torch.bfloat16)
     else:
         print(f"no native kernels: {fast.absent.reason}")
     compute_kernels_naively(network)

@@ -1,5 +1,6 @@
 """Sampling: record i of a seed is one record, however it is made; output is a lawful, marked 12-lead record."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,15 @@ def test_progress_counts_every_network_call(generator: Generator) -> None:
     options = SamplingOptions(steps=4, batch_size=2)
     generator.sample("SR", n=3, options=options, progress=lambda done, total: calls.append((done, total)))
     assert calls == [(2, 12), (4, 12), (6, 12), (8, 12), (9, 12), (10, 12), (11, 12), (12, 12)]
+
+
+def test_bfloat16_products_make_nearly_the_same_record(generator: Generator) -> None:
+    exact = signals(generator.sample(SETS, seed=5, options=QUICK))
+    rounded = signals(generator.sample(SETS, seed=5, options=replace(QUICK, precision="bfloat16")))
+    assert 1e-5 < np.linalg.norm(rounded - exact) / np.linalg.norm(exact) < 0.02
+    again = signals(generator.sample(SETS, seed=5, options=replace(QUICK, precision="bfloat16", batch_size=1)))
+    assert np.array_equal(rounded, again)
+    assert np.array_equal(exact, signals(generator.sample(SETS, seed=5, options=QUICK)))
 
 
 def test_wrong_wishes_are_refused_before_sampling(generator: Generator, tmp_path: Path) -> None:

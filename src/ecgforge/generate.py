@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ from ecgforge.rng import record_stream
 
 SamplerName = Literal["ddpm", "ddim", "dpmpp", "dpmpp-sde", "unipc"]
 Others = Literal["absent", "unknown"]
+Precision = Literal["float32", "bfloat16"]
 Statements = str | Mapping[str, float]
 Progress = Callable[[int, int], None]
 
@@ -53,6 +54,7 @@ SPACING: dict[SamplerName, Spacing] = {
 }
 DEFAULT_MODEL = SHIPPED["default"].folder
 
+_DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _RHYTHM = 3  # purpose of the random streams that beats are drawn from; noise has its own
 
 
@@ -87,6 +89,8 @@ class SamplingOptions:
         guidance_interval: Smallest and largest noise over signal where guidance acts; None for everywhere.
         duration: Seconds of a record; None for what the model was trained on. Longer ones are made of overlapping
             windows that are blended at every noise level (see diffusion.windows); only diffusion models make them.
+        precision: Of the operands of matrix products. "bfloat16" is meant for accelerators and for processors with
+            instructions for it; on others it is slower.
     """
 
     sampler: SamplerName | None = None
@@ -96,10 +100,13 @@ class SamplingOptions:
     guidance: float = 1.0
     guidance_interval: tuple[float, float] | None = None
     duration: float | None = None
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         if self.sampler is not None and self.sampler not in SAMPLERS:  # a caller without a type checker
             raise ConfigError(f"expected a sampler out of {', '.join(SAMPLERS)}, got {self.sampler!r}")
+        if self.precision not in get_args(Precision):
+            raise ConfigError(f"expected a precision out of {', '.join(get_args(Precision))}, got {self.precision!r}")
         if self.batch_size < 1:
             raise ConfigError(f"expected a batch size of 1 or more, got {self.batch_size}")
         if self.steps is not None and self.steps < 1:
@@ -167,6 +174,7 @@ class Generator:
                 f"expected a model that generates records, got {self.config.name}, a {self.config.network.kind}"
             )
         self.length = self.config.network.length
+        self._folded: dict[Precision, FoldedSssd | FoldedPatchS4 | None] = {}
         self.facts = self.config.network.facts if isinstance(self.config.network, PatchS4Config) else ()
         try:
             self.device = torch.device(device)
@@ -325,7 +333,7 @@ class Generator:
         streams = [record_stream(seed, job.index) for job in jobs]
         given = torch.from_numpy(np.stack(conditions)).to(self.device)
         if self.config.schedule is None:
-            return self._call_once(streams, given).cpu().numpy()
+            return self._call_once(streams, given, options=options).cpu().numpy()
         beats = None
         if self.knows_beats:
             samples = self._samples(options)
@@ -346,10 +354,11 @@ class Generator:
         )
         return mark_beats((times * rate).astype(np.int64), samples)
 
-    @cached_property
-    def _folded(self) -> FoldedSssd | FoldedPatchS4 | None:
+    def _fold(self, precision: Precision) -> FoldedSssd | FoldedPatchS4 | None:
         """The network's fast form on a CPU, made at first use: what goes wrong before is told at once."""
-        return fold(self._network)
+        if precision not in self._folded:
+            self._folded[precision] = fold(self._network, products=_DTYPES[precision])
+        return self._folded[precision]
 
     @property
     def network(self) -> torch.nn.Module:
@@ -390,7 +399,9 @@ class Generator:
     def _draw(self, one: Callable[[np.random.Generator], np.ndarray], streams: Sequence[np.random.Generator]) -> Tensor:
         return torch.from_numpy(np.stack([one(stream) for stream in streams])).to(self.device)
 
-    def _call_once(self, streams: Sequence[np.random.Generator], condition: Tensor) -> Float[Tensor, "B C L"]:
+    def _call_once(
+        self, streams: Sequence[np.random.Generator], condition: Tensor, *, options: SamplingOptions
+    ) -> Float[Tensor, "B C L"]:
         shape = (len(self.config.leads), self.length)
         uniform = _sampling_noise(self.config.network) == "uniform"
         noise = self._draw(
@@ -399,7 +410,8 @@ class Generator:
             ),
             streams,
         )
-        return self._call_network(noise, torch.zeros(len(noise), device=self.device), condition)
+        level = torch.zeros(len(noise), device=self.device)
+        return self._call_network(noise, level, condition, precision=options.precision)
 
     def _denoise(
         self,
@@ -442,7 +454,7 @@ class Generator:
 
         def denoiser_at(start: int) -> Denoiser:
             part = None if beats is None else beats[:, start : start + self.length]
-            call = partial(self._call_network, beats=part, folded=not differentiable)
+            call = partial(self._call_network, beats=part, folded=not differentiable, precision=options.precision)
             return self._guided(call, condition, options=options)
 
         first, windows = denoiser_at(0), windowed(denoiser_at, length=self.length, overlap=self.length // 2)
@@ -457,19 +469,28 @@ class Generator:
         return guide(denoise, nothing, weight=options.guidance, interval=options.guidance_interval)
 
     def _call_network(
-        self, x: Tensor, level: Tensor, condition: Tensor, *, beats: Tensor | None = None, folded: bool = True
+        self,
+        x: Tensor,
+        level: Tensor,
+        condition: Tensor,
+        *,
+        beats: Tensor | None = None,
+        folded: bool = True,
+        precision: Precision,
     ) -> Tensor:
         """The network; on a CPU folded where that is possible, and record by record.
 
         There a record alone stays in the cache, and its rounding does not depend on its company.
         """
         told = (x, level, condition) if beats is None else (x, level, condition, beats)
-        if self.device.type != "cpu":
-            return cast(Tensor, self._network(*told))
-        if folded and self._folded is not None:
-            return self._folded(*told)
-        rows = [self._network(*(part[i : i + 1] for part in told)) for i in range(len(x))]
-        return torch.cat(rows)
+        on_cpu = self.device.type == "cpu"
+        if on_cpu and folded and (fast := self._fold(precision)) is not None:
+            return fast(*told)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+            if not on_cpu:
+                return cast(Tensor, self._network(*told)).float()
+            rows = [self._network(*(part[i : i + 1] for part in told)) for i in range(len(x))]
+        return torch.cat(rows).float()
 
     def _record(self, signal: Float[np.ndarray, "C L"], job: Job, *, seed: int) -> EcgRecord:
         return EcgRecord(

@@ -113,6 +113,18 @@ def test_error_is_that_of_float32(native: bool) -> None:
     assert distance(folded(made, native=native)(*given_inputs), exact) < 3 * error
 
 
+@both_ways
+@pytest.mark.parametrize("name", ["papers' records", "partial vectors", "one block"])
+def test_bfloat16_products_are_near(name: str, native: bool) -> None:
+    """Roundings of 2^-9 that do not pile up, and are there."""
+    made, given_inputs = network(SIZES[name]), inputs(SIZES[name])
+    if native and isinstance(native_kernels(), Absent):
+        pytest.skip("no native kernels")
+    y = FoldedSssd(made, native=native, products=torch.bfloat16)(*given_inputs)
+    assert y.dtype == torch.float32
+    assert 1e-4 < distance(y, made(*given_inputs)) < 1e-2
+
+
 def test_float64_networks_stay_float64() -> None:
     made = network(SMALL).double()
     given_inputs = tuple(value.double() for value in inputs(SMALL))

@@ -68,12 +68,21 @@ def distance(a: Tensor, b: Tensor) -> float:
     return float((a.double() - b.double()).norm() / b.double().norm())
 
 
-def folded(made: PatchS4) -> FoldedPatchS4:
+def folded(made: PatchS4, *, products: torch.dtype = torch.float32) -> FoldedPatchS4:
     """Skips where there are no native kernels."""
     kernels = native_kernels()
     if isinstance(kernels, Absent):
         pytest.skip(f"no native kernels: {kernels}")
-    return FoldedPatchS4(made, kernels)
+    return FoldedPatchS4(made, kernels, products=products)
+
+
+@pytest.mark.parametrize("name", ["small", "no attention", "partial vectors"])
+def test_bfloat16_products_are_near(name: str) -> None:
+    """Roundings of 2^-9 that do not pile up, and are there."""
+    made, given_inputs = network(SIZES[name]), inputs(SIZES[name])
+    y = folded(made, products=torch.bfloat16)(*given_inputs)
+    assert y.dtype == torch.float32
+    assert 1e-4 < distance(y, made(*given_inputs)) < 1e-2
 
 
 @pytest.mark.parametrize("name", SIZES)

@@ -49,6 +49,13 @@ class OthersChoice(StrEnum):
     UNKNOWN = "unknown"
 
 
+class PrecisionChoice(StrEnum):
+    """Number formats of the operands of matrix products."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
 class Cauchy(StrEnum):
     """The two Cauchy sums of checkpoints.original."""
 
@@ -64,6 +71,12 @@ def name_of(sampler: SamplerChoice | None) -> "SamplerName | None":
 MODEL_HELP = (
     "Model folder, a name out of `ecgforge models`, or `hf:owner/name`; by default the weights that come with ecgforge."
 )
+PRECISION_HELP = (
+    "Of matrix products. bfloat16 is meant for GPUs and processors with instructions for it, elsewhere it is slower; "
+    "the records differ a little."
+)
+GUIDANCE_HELP = "Above 1: more typical of the statements, less varied, twice the calls."
+INTERVAL_HELP = "Noise over signal where guidance acts, e.g. `0.3:5`; by default everywhere."
 _LINE_SECONDS = 30  # between status lines where there is no terminal for a bar
 
 DEMO_STATEMENTS = ("NORM,SR", "AFIB", "CLBBB,SR", "CRBBB,SR", "IMI,SR,ABQRS", "LVH,SR,VCLVH", "STACH", "PACE")
@@ -118,12 +131,9 @@ def generate(
         OthersChoice,
         typer.Option(help="Statements not asked for are absent, or unknown: left open, which SSSD-ECG cannot."),
     ] = OthersChoice.ABSENT,
-    guidance: Annotated[
-        float, typer.Option(min=0, help="Above 1: more typical of the statements, less varied, twice the calls.")
-    ] = 1.0,
-    guidance_interval: Annotated[
-        str | None, typer.Option(help="Noise over signal where guidance acts, e.g. `0.3:5`; by default everywhere.")
-    ] = None,
+    guidance: Annotated[float, typer.Option(min=0, help=GUIDANCE_HELP)] = 1.0,
+    guidance_interval: Annotated[str | None, typer.Option(help=INTERVAL_HELP)] = None,
+    precision: Annotated[PrecisionChoice, typer.Option(help=PRECISION_HELP)] = PrecisionChoice.FLOAT32,
     duration: Annotated[
         float | None, typer.Option(min=0, help="Seconds of a record, if longer than the model's 10.")
     ] = None,
@@ -152,7 +162,8 @@ def generate(
         batch_size=batch_size,
         others=others.value,
         guidance=guidance,
-        guidance_interval=None if guidance_interval is None else _interval(guidance_interval),
+        guidance_interval=_interval(guidance_interval),
+        precision=precision.value,
         duration=duration,
     )
     _require_writable(out)
@@ -194,7 +205,9 @@ def write_files(record: "EcgRecord", folder: Path, *, format: str, plot: bool) -
     return written
 
 
-def _interval(text: str) -> tuple[float, float]:
+def _interval(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
     low, _, high = text.partition(":")
     try:
         return float(low), float(high)
@@ -386,11 +399,14 @@ def copy(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same twin.")] = 0,
     sampler: Annotated[SamplerChoice | None, typer.Option(help="As in `ecgforge generate`.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Network calls per record.")] = None,
+    guidance: Annotated[float, typer.Option(min=0, help=GUIDANCE_HELP)] = 1.0,
+    guidance_interval: Annotated[str | None, typer.Option(help=INTERVAL_HELP)] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Records at once: speed and memory, not the result.")] = 8,
     processes: Annotated[
         int | None, typer.Option(min=1, help="Worker processes of one thread each; by default one a core.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    precision: Annotated[PrecisionChoice, typer.Option(help=PRECISION_HELP)] = PrecisionChoice.FLOAT32,
 ) -> None:
     """Make the synthetic twin of a data set: one record per record, same statements and folds.
 
@@ -402,7 +418,14 @@ def copy(
     from ecgforge.generate import SamplingOptions
     from ecgforge.twin import copy_store, write_layout
 
-    options = SamplingOptions(sampler=name_of(sampler), steps=steps, batch_size=batch_size)
+    options = SamplingOptions(
+        sampler=name_of(sampler),
+        steps=steps,
+        batch_size=batch_size,
+        guidance=guidance,
+        guidance_interval=_interval(guidance_interval),
+        precision=precision.value,
+    )
     chosen = None if folds is None else parse_folds(folds)
     started = time.monotonic()
     note("First the heart rates of the originals are measured, some milliseconds each; then sampling begins.")

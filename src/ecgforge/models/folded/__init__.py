@@ -1,5 +1,6 @@
 """Networks folded for fast sampling on a CPU; as they are (models.sssd, models.patch_s4) they stay the oracles."""
 
+import torch
 from torch import nn
 
 from ecgforge.models.folded.patch_s4 import FoldedPatchS4
@@ -11,14 +12,18 @@ from ecgforge.models.sssd import SssdEcg
 __all__ = ["FoldedPatchS4", "FoldedSssd", "fold"]
 
 
-def fold(network: nn.Module) -> FoldedSssd | FoldedPatchS4 | None:
+def fold(network: nn.Module, *, products: torch.dtype = torch.float32) -> FoldedSssd | FoldedPatchS4 | None:
     """The fastest form of a float32 network on this machine's CPU; None where it is best called as it is.
+
+    Args:
+        network: Any.
+        products: Number format of the blocks' matrix products, float32 or bfloat16.
 
     Raises:
         ConfigError: the network is not on a CPU.
     """
     if isinstance(network, SssdEcg):
-        return FoldedSssd(network)
+        return FoldedSssd(network, products=products)
     if isinstance(network, PatchS4) and not isinstance(kernels := native_kernels(), Absent):
-        return FoldedPatchS4(network, kernels)
+        return FoldedPatchS4(network, kernels, products=products)
     return None

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from ecgforge.errors import ConfigError
 from ecgforge.models.folded.kept import KEPT_RECORDS, kept
+from ecgforge.models.folded.products import multiply
 from ecgforge.models.folded.taps import two_sided_taps
 from ecgforge.models.native.convolution import Buffers, NativeConvolution
 from ecgforge.models.patch_s4 import Attention, Block, PatchS4, turning_angles
@@ -73,13 +74,15 @@ class FoldedPatchS4:
     Args:
         network: On a CPU, in float32.
         kernels: The compiled kernels.cpp (see library.native_kernels).
+        products: Number format of the blocks' matrix products, float32 or bfloat16 (see products.py).
     """
 
     @torch.no_grad()
-    def __init__(self, network: PatchS4, kernels: CDLL) -> None:
+    def __init__(self, network: PatchS4, kernels: CDLL, *, products: torch.dtype = torch.float32) -> None:
         config = network.config
         self._network = network
         self._kernels = kernels
+        self._products = products
         self._convolution = NativeConvolution(kernels, length=config.length // config.patch)
         blocks = cast(list[Block], list(network.blocks))
         self._blocks = [self._fold(block) for block in blocks]
@@ -157,7 +160,7 @@ class FoldedPatchS4:
     def _mix_time(self, block: _Block, shift: Tensor, scale: Tensor, gate: Tensor, buffers: _Workspace) -> None:
         self._modulate(shift, scale, buffers)
         self._convolution.convolve_with_gelu(buffers.features, buffers.mixed, block.spectrum, buffers.convolution)
-        torch.mm(buffers.mixed, block.mix.weight, out=buffers.gated)
+        multiply(buffers.mixed, block.mix.weight, out=buffers.gated)
         x, y = buffers.stream, buffers.gated
         self._kernels.ecgforge_add_gated(
             x.data_ptr(), gate.data_ptr(), y.data_ptr(), block.mix.bias.data_ptr(), *x.shape
@@ -166,7 +169,8 @@ class FoldedPatchS4:
     def _attend(self, layer: _Attention, shift: Tensor, scale: Tensor, gate: Tensor, buffers: _Workspace) -> None:
         self._modulate(shift, scale, buffers)
         projected, scores = buffers.projected, buffers.scores
-        torch.addmm(layer.input.bias, buffers.features, layer.input.weight, out=projected.view(len(projected), -1))
+        wide = projected.view(len(projected), -1)
+        multiply(buffers.features, layer.input.weight, out=wide, bias=layer.input.bias)
         torch.view_as_complex(projected[:, :2].unflatten(3, (-1, 2))).mul_(self._turning)
         query, key, value = projected.permute(1, 2, 0, 3)
         torch.bmm(query, key.transpose(1, 2), out=scores)
@@ -177,7 +181,7 @@ class FoldedPatchS4:
 
     def _mix_features(self, block: _Block, shift: Tensor, scale: Tensor, gate: Tensor, buffers: _Workspace) -> None:
         self._modulate(shift, scale, buffers)
-        hidden = torch.mm(buffers.features, block.hidden.weight, out=buffers.hidden)
+        hidden = multiply(buffers.features, block.hidden.weight, out=buffers.hidden)
         self._kernels.ecgforge_gelu(hidden.data_ptr(), block.hidden.bias.data_ptr(), *hidden.shape)
         self._add(hidden, block.output, gate, buffers)
 
@@ -188,7 +192,7 @@ class FoldedPatchS4:
 
     def _add(self, h: Tensor, layer: _Linear, gate: Tensor, buffers: _Workspace) -> None:
         """stream += gate (h W + b)."""
-        x, y = buffers.stream, torch.mm(h, layer.weight, out=buffers.mixed)
+        x, y = buffers.stream, multiply(h, layer.weight, out=buffers.mixed)
         self._kernels.ecgforge_add_scaled(x.data_ptr(), gate.data_ptr(), y.data_ptr(), layer.bias.data_ptr(), *x.shape)
 
     def _buffers(self) -> _Workspace:
@@ -217,18 +221,18 @@ class FoldedPatchS4:
         config = self._network.config
         return _Block(
             spectrum=self._convolution.spectrum(*two_sided_taps(block.time, config.length // config.patch)),
-            mix=_linear(block.mix),
-            attention=None if block.attention is None else _attention(block.attention),
-            hidden=_linear(block.hidden),
-            output=_linear(block.output),
+            mix=_linear(block.mix, self._products),
+            attention=None if block.attention is None else _attention(block.attention, self._products),
+            hidden=_linear(block.hidden, self._products),
+            output=_linear(block.output, self._products),
         )
 
 
-def _linear(layer: nn.Linear) -> _Linear:
-    return _Linear(layer.weight.detach().T.contiguous(), layer.bias.detach().clone())
+def _linear(layer: nn.Linear, products: torch.dtype = torch.float32) -> _Linear:
+    return _Linear(layer.weight.detach().T.contiguous().to(products), layer.bias.detach().clone())
 
 
-def _attention(layer: Attention) -> _Attention:
+def _attention(layer: Attention, products: torch.dtype) -> _Attention:
     """Feature i of a head's first half beside feature i of its second: both are one complex number, which turns."""
     inputs, head = _linear(layer.input), layer.head
     order = torch.arange(head).view(2, -1).T.flatten()
@@ -239,4 +243,5 @@ def _attention(layer: Attention) -> _Attention:
         parts[..., 0, :, :] *= head**-0.5
         return parts.flatten(-3)
 
-    return _Attention(_Linear(arranged(inputs.weight), arranged(inputs.bias)), _linear(layer.output))
+    turned = _Linear(arranged(inputs.weight).to(products), arranged(inputs.bias))
+    return _Attention(turned, _linear(layer.output, products))

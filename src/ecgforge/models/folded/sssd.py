@@ -46,6 +46,7 @@ class FoldedSssd:
         network: On a CPU.
         length: L, the only record length it takes; None for the network's own.
         native: Use native kernels where there are any; False for plain PyTorch.
+        products: Number format of the blocks' matrix products (see products.py); None for the network's own.
 
     Attributes:
         absent: Why it computes without native kernels; None when it computes with them.
@@ -55,7 +56,14 @@ class FoldedSssd:
     """
 
     @torch.no_grad()
-    def __init__(self, network: SssdEcg, *, length: int | None = None, native: bool = True) -> None:
+    def __init__(
+        self,
+        network: SssdEcg,
+        *,
+        length: int | None = None,
+        native: bool = True,
+        products: torch.dtype | None = None,
+    ) -> None:
         if network.output.bias.device.type != "cpu":
             raise ConfigError(
                 f"expected a network on the CPU, got {network.output.bias.device}; call it as it is there"
@@ -66,7 +74,7 @@ class FoldedSssd:
         self._network = network
         self._ends = fold_ends(network, blocks)
         self._terms = fold_terms(blocks)
-        self._blocks, self.absent = _choose_blocks(blocks, length=self.length, native=native)
+        self._blocks, self.absent = _choose_blocks(blocks, length=self.length, native=native, products=products)
         self._narrow = config.residual_channels
         self._streams = config.residual_channels + config.skip_channels
         self._stream_shifts: dict[float, Tensor] = {}
@@ -131,7 +139,9 @@ class FoldedSssd:
         return kept(self._norm_shifts, condition.numpy().tobytes(), compute, most=KEPT_RECORDS)
 
 
-def _choose_blocks(blocks: list[ResidualBlock], *, length: int, native: bool) -> tuple[Blocks, Absent | None]:
+def _choose_blocks(
+    blocks: list[ResidualBlock], *, length: int, native: bool, products: torch.dtype | None
+) -> tuple[Blocks, Absent | None]:
     """Native blocks where there are kernels, else plain ones and the reason."""
     dtype = blocks[0].step.bias.dtype
     if not native:
@@ -141,5 +151,5 @@ def _choose_blocks(blocks: list[ResidualBlock], *, length: int, native: bool) ->
     else:
         kernels = native_kernels()
     if isinstance(kernels, Absent):
-        return PlainBlocks(blocks, length=length), kernels
-    return NativeBlocks(kernels, blocks, length=length), None
+        return PlainBlocks(blocks, length=length, products=products or dtype), kernels
+    return NativeBlocks(kernels, blocks, length=length, products=products or dtype), None

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ecgforge.models.folded.products import add_product, multiply
 from ecgforge.models.folded.sssd_weights import FoldedS4, fold_blocks
 from ecgforge.models.native.convolution import LANES, Buffers, NativeConvolution
 from ecgforge.models.sssd import ResidualBlock
@@ -47,21 +48,24 @@ class NativeWorkspace:
 
 
 class NativeBlocks:
-    """Adds residual blocks to the stream; float32 only.
+    """Adds residual blocks to the stream of a float32 network.
 
     Args:
         kernels: The compiled kernels.cpp.
         blocks: Of the network.
         length: L.
+        products: Number format of the products' operands, float32 or bfloat16.
     """
 
-    def __init__(self, kernels: ctypes.CDLL, blocks: Sequence[ResidualBlock], *, length: int) -> None:
+    def __init__(
+        self, kernels: ctypes.CDLL, blocks: Sequence[ResidualBlock], *, length: int, products: torch.dtype
+    ) -> None:
         self._kernels = kernels
         self._length = length
         self._convolution = NativeConvolution(kernels, length=length)
-        self._blocks = fold_blocks(blocks, length=length, spectrum=self._convolution.spectrum)
+        self._blocks = fold_blocks(blocks, length=length, spectrum=self._convolution.spectrum, products=products)
         to_products = torch.tensor(_TAPS_TO_PRODUCTS, dtype=torch.float64)
-        self._convs = [torch.einsum("pk,kio->pio", to_products, b.conv.double()).float() for b in self._blocks]
+        self._convs = [torch.einsum("pk,kio->pio", to_products, b.conv.double()).to(products) for b in self._blocks]
 
     def workspace(self) -> NativeWorkspace:
         """Fresh buffers; one set per thread."""
@@ -91,7 +95,7 @@ class NativeBlocks:
         kernels.ecgforge_tile(
             stream.data_ptr(), stream.stride(0), stream_shift.data_ptr(), workspace.tiles.data_ptr(), length, narrow
         )
-        torch.bmm(workspace.tiles, self._convs[number], out=workspace.products)
+        multiply(workspace.tiles, self._convs[number], out=workspace.products)
         kernels.ecgforge_untile(
             workspace.products.data_ptr(), block.conv_bias.data_ptr(), h.data_ptr(), h.stride(0), length, wide
         )
@@ -102,13 +106,13 @@ class NativeBlocks:
         kernels.ecgforge_norm_gate(
             *_norm_arguments(h, block.second, block.second.norm_bias), gated.data_ptr(), length, wide
         )
-        stream[:, stream.shape[1] - block.accumulate.shape[1] :].addmm_(gated, block.accumulate)
+        add_product(gated, block.accumulate, to=stream[:, stream.shape[1] - block.accumulate.shape[1] :])
 
     def _mix(self, layer: FoldedS4, workspace: NativeWorkspace) -> None:
         """features += gelu(k * features) W."""
         h, y = workspace.features, workspace.convolved
         self._convolution.convolve_with_gelu(h, y, layer.spectrum, workspace.convolution)
-        h.addmm_(y, layer.output)
+        add_product(y, layer.output, to=h)
 
 
 def _norm_arguments(h: Tensor, layer: FoldedS4, shift: Tensor) -> tuple[int | float, ...]:

@@ -8,7 +8,8 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 from torch.nn import functional
 
-from ecgforge.models.folded.sssd_weights import FoldedBlock, FoldedS4, fold_blocks
+from ecgforge.models.folded.products import add_product, multiply
+from ecgforge.models.folded.sssd_weights import FoldedS4, fold_blocks
 from ecgforge.models.native.spectra import smooth_length
 from ecgforge.models.sssd import ResidualBlock
 
@@ -39,7 +40,7 @@ class PlainBlocks:
     operand transposed and so leads back for nothing.
     """
 
-    def __init__(self, blocks: Sequence[ResidualBlock], *, length: int) -> None:
+    def __init__(self, blocks: Sequence[ResidualBlock], *, length: int, products: torch.dtype) -> None:
         self._length = length
         self._fft_length = smooth_length(2 * length - 1)
         dtype = blocks[0].step.bias.dtype.to_complex()
@@ -47,7 +48,8 @@ class PlainBlocks:
         def spectrum(forward: Tensor, backward: Tensor) -> Tensor:
             return cyclic_spectrum(forward, backward, fft_length=self._fft_length).to(dtype)
 
-        self._blocks = fold_blocks(blocks, length=length, spectrum=spectrum)
+        self._blocks = fold_blocks(blocks, length=length, spectrum=spectrum, products=products)
+        self._convs = [block.conv.flatten(0, 1).to(products) for block in self._blocks]
 
     def workspace(self) -> PlainWorkspace:
         """Fresh buffers; one set per thread."""
@@ -81,11 +83,12 @@ class PlainBlocks:
         block = self._blocks[number]
         narrow = len(stream_shift)
         torch.add(stream[:, :narrow], stream_shift, out=workspace.padded[1:-1])
-        _convolve_three_taps(workspace.padded, block, out=workspace.features)
+        _convolve_three_taps(workspace.padded, self._convs[number], block.conv_bias, out=workspace.features)
         h = self._s4(workspace.features, block.first, norm_shift, workspace.time_last)
         h = self._s4(h, block.second, block.second.norm_bias, workspace.time_last)
         torch.mul(torch.tanh(h[:, :narrow]), torch.sigmoid(h[:, narrow:]), out=workspace.gated)
-        stream[:, stream.shape[1] - block.accumulate.shape[1] :].addmm_(workspace.gated, block.accumulate)
+        columns = stream[:, stream.shape[1] - block.accumulate.shape[1] :]
+        add_product(workspace.gated, block.accumulate, to=columns)
 
     def _s4(
         self,
@@ -99,12 +102,16 @@ class PlainBlocks:
             product = torch.fft.rfft(piece, n=self._fft_length).mul_(spectrum)
             piece.copy_(torch.fft.irfft(product, n=self._fft_length)[:, : self._length])
         torch.ops.aten.gelu_(y)
-        h.add_(layer.output_bias).addmm_(y.t(), layer.output)
+        add_product(y.t(), layer.output, to=h.add_(layer.output_bias))
         return functional.layer_norm(h, h.shape[1:], layer.norm_weight, norm_shift, layer.eps)
 
 
 def _convolve_three_taps(
-    padded: Float[Tensor, "L_2 residual"], block: FoldedBlock, *, out: Float[Tensor, "L H"]
+    padded: Float[Tensor, "L_2 residual"],
+    weight: Float[Tensor, "inputs H"],
+    bias: Float[Tensor, "H"],
+    *,
+    out: Float[Tensor, "L H"],
 ) -> None:
     """The 3-tap convolution as three matrix products without a copy of its input.
 
@@ -112,11 +119,10 @@ def _convolve_three_taps(
     rows give every third output each.
     """
     narrow = padded.shape[1]
-    weight = block.conv.flatten(0, 1)
     for phase in range(min(3, len(out))):
         rows = out[phase::3]
         windows = padded.as_strided((len(rows), 3 * narrow), (3 * narrow, 1), phase * narrow)
-        torch.addmm(block.conv_bias, windows, weight, out=rows)
+        multiply(windows, weight, out=rows, bias=bias)
 
 
 def cyclic_spectrum(

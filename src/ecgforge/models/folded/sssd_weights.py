@@ -12,6 +12,7 @@ convolution needs beside X_j, a_j and the step term, is one constant per channel
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -50,7 +51,7 @@ class FoldedBlock:
     """One residual block on the stream X_j.
 
     Attributes:
-        conv: Taps of the 3-tap convolution times 2^{-j/2}, (tap, in, out).
+        conv: Taps of the 3-tap convolution times 2^{-j/2}, (tap, in, out), in the network's number format.
         conv_bias: Its bias.
         first, second: The S4 layers, H = twice the residual channels.
         accumulate: 2^{j/2} W_residual beside W_skip, inputs first; the last block's has no residual columns, because
@@ -97,31 +98,37 @@ class FoldedEnds:
     output_bias: Float[Tensor, "C"]
 
 
-def fold_blocks(blocks: Sequence[ResidualBlock], *, length: int, spectrum: ToSpectrum) -> list[FoldedBlock]:
+def fold_blocks(
+    blocks: Sequence[ResidualBlock], *, length: int, spectrum: ToSpectrum, products: torch.dtype
+) -> list[FoldedBlock]:
     """Weights of the blocks for records of `length` samples.
 
     Args:
         blocks: All of them, in order.
         length: L.
         spectrum: Makes the spectrum from float64 taps (H, L) at lags 0 to L - 1, D in the first, and -1 to -L.
+        products: Number format of `output` and `accumulate` (see products.py).
     """
     last = len(blocks) - 1
+    fold_s4 = partial(_fold_s4, length=length, spectrum=spectrum, products=products)
     return [
-        _fold_block(block, number, length=length, last=number == last, spectrum=spectrum)
+        _fold_block(block, number, fold_s4=fold_s4, last=number == last, products=products)
         for number, block in enumerate(blocks)
     ]
 
 
-def _fold_block(block: ResidualBlock, number: int, *, length: int, last: bool, spectrum: ToSpectrum) -> FoldedBlock:
+def _fold_block(
+    block: ResidualBlock, number: int, *, fold_s4: Callable[[S4Layer], FoldedS4], last: bool, products: torch.dtype
+) -> FoldedBlock:
     growth = 2 ** (number / 2)
     residual, skip = growth * _matrix(block.residual), _matrix(block.skip)
     conv = block.conv.conv
     return FoldedBlock(
         conv=_like(conv.bias, conv.weight.double().permute(2, 1, 0) / growth),
         conv_bias=_like(conv.bias, conv.bias),
-        first=_fold_s4(block.s4_first, length, spectrum),
-        second=_fold_s4(block.s4_second, length, spectrum),
-        accumulate=_like(conv.bias, (skip if last else torch.cat([residual, skip])).T),
+        first=fold_s4(block.s4_first),
+        second=fold_s4(block.s4_second),
+        accumulate=_as(products, (skip if last else torch.cat([residual, skip])).T),
     )
 
 
@@ -157,10 +164,10 @@ def fold_ends(network: SssdEcg, blocks: Sequence[ResidualBlock]) -> FoldedEnds:
     )
 
 
-def _fold_s4(layer: S4Layer, length: int, spectrum: ToSpectrum) -> FoldedS4:
+def _fold_s4(layer: S4Layer, *, length: int, spectrum: ToSpectrum, products: torch.dtype) -> FoldedS4:
     return FoldedS4(
         spectrum=spectrum(*two_sided_taps(layer, length)),
-        output=_like(layer.D, layer.output.weight.T),
+        output=_as(products, layer.output.weight.T),
         output_bias=_like(layer.D, layer.output.bias),
         norm_weight=_like(layer.D, layer.norm.weight),
         norm_bias=_like(layer.D, layer.norm.bias),
@@ -174,5 +181,10 @@ def _matrix(conv: TimeConv) -> Float[Tensor, "out in"]:
 
 
 def _like(reference: Tensor, value: Tensor) -> Tensor:
-    """A contiguous copy of its own in the network's number format: later changes of the network do not reach it."""
-    return value.detach().to(reference.dtype).clone(memory_format=torch.contiguous_format)
+    """The value in the network's number format."""
+    return _as(reference.dtype, value)
+
+
+def _as(dtype: torch.dtype, value: Tensor) -> Tensor:
+    """A contiguous copy of its own in a number format: later changes of the network do not reach it."""
+    return value.detach().to(dtype).clone(memory_format=torch.contiguous_format)
