@@ -3,7 +3,8 @@
     python benchmarks/network_calls.py STORE CLASSIFIER OUT [--model MODEL] [--records N] [--teach STEPS]
         [--processes P] WAY [WAY ...]
 
-A way is SAMPLER:STEPS or SAMPLER:STEPS:GUIDANCE, e.g. dpmpp:20, ddpm:200 or dpmpp:12:1.5. In each way the same N
+A way is SAMPLER:STEPS, SAMPLER:STEPS:GUIDANCE or SAMPLER:STEPS:GUIDANCE:LOW-HIGH, e.g. dpmpp:20, dpmpp:12:1.5 or
+dpmpp:12:2:0.2-15, where guidance acts at noise over signal from 0.2 to 15. In each way the same N
 records of the training folds 1-6 (drawn at random, the same for all ways) are copied: same statements, and the facts
 the model knows. Prints, for each: network calls and seconds a record, how far the heart rate is from the one asked
 for, and fidelity to fold 8 in the features of CLASSIFIER (trained without fold 8); the N originals stand beside as what
@@ -16,6 +17,7 @@ Sets and classifiers are kept in OUT, so that more ways can be added to a table.
 """
 
 import argparse
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -45,8 +47,23 @@ ORIGINALS = "originals"
 
 def options_of(way: str) -> SamplingOptions:
     """The way as sampling options."""
-    sampler, steps, *guidance = way.split(":")
-    return SamplingOptions(sampler=sampler, steps=int(steps), guidance=float(guidance[0]) if guidance else 1.0)
+    sampler, steps, *rest = way.split(":")
+    guidance, interval = [*rest, "", ""][:2]
+    low, _, high = interval.partition("-")
+    return SamplingOptions(
+        sampler=sampler,
+        steps=int(steps),
+        guidance=float(guidance or 1),
+        guidance_interval=(float(low), float(high)) if interval else None,
+    )
+
+
+def count_calls(generator: Generator, options: SamplingOptions) -> int:
+    """Network calls a record takes, those of guidance included."""
+    low, high = options.guidance_interval or (0.0, math.inf)
+    levels = generator.levels(options)
+    guided = [low <= level.sigma / level.alpha <= high for level in levels]
+    return len(levels) + (sum(guided) if options.guidance != 1 else 0)
 
 
 def keep(records: Iterable[EcgRecord], like: EcgStore, folder: Path, *, fold: int, synthetic: bool) -> EcgStore:
@@ -118,8 +135,7 @@ def main() -> None:
             bar = tqdm(made, total=len(jobs), desc=way, leave=False)
             store = keep(bar, real, folder, fold=1, synthetic=True)
             taken = f"{(time.monotonic() - started) / len(jobs):.2f}" if fresh else "kept"
-            doubled = 1 if options.guidance == 1 else 2
-            cost = [str(generator.count_calls(options) * doubled), taken]
+            cost = [str(count_calls(generator, options)), taken]
         made_rows = np.arange(len(jobs))
         near = measure_fidelity(goal, judge.features(store, made_rows))
         rates = [measure_heart_rate(store.record(row)) for row in range(len(jobs))]
