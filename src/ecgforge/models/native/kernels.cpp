@@ -11,7 +11,7 @@
 // X = w Y, w = exp(i pi / 2M), that is a cyclic convolution of M complex numbers: as much work as a real transform
 // of 2M, with no pairing of conjugate frequencies and no padding. The transform splits M = R_0 R_1 ... depth first,
 // decimating in frequency on the way in and in time on the way out, so that no reordering is needed and all splits
-// but the first stay in the first-level cache. Spectrum and constants come from the caller (native_convolution.py).
+// but the first stay in the first-level cache. Spectrum and constants come from the caller (convolution.py).
 
 #include <cstdint>
 #include <cstring>
@@ -363,32 +363,37 @@ INLINE bool with_radix(int radix, F&& f) {
   }
 }
 
-// Transform, product and inverse transform of `blocks` neighbouring blocks by the splits from `split` on.
-void convolve_blocks(const Split* split, int blocks, Complex* block, const Complex* spectrum) {
+// Splits `blocks` neighbouring blocks by the splits from `split` on, calls leaf(radix, blocks, pointers) where one split
+// is left, and joins what it leaves if that is wanted. The pointers run along side by side.
+template <bool Join, class Leaf, class... Beside>
+void descend(const Split* split, int blocks, const Leaf& leaf, Complex* block, Beside*... beside) {
   if (split->rest == 1) {
-    with_radix(split->radix, [&](auto R) { multiply<R>(blocks, block, spectrum); });
+    with_radix(split->radix, [&](auto R) { leaf(R, blocks, block, beside...); });
     return;
   }
   const int size = split->radix * split->rest;
-  for (int i = 0; i < blocks; ++i, block += size, spectrum += size) {
+  for (int i = 0; i < blocks; ++i, block += size, ((beside += size), ...)) {
     with_radix(split->radix, [&](auto R) { split_inner<R>(*split, block); });
-    convolve_blocks(split + 1, split->radix, block, spectrum);
-    with_radix(split->radix, [&](auto R) { join_inner<R>(*split, block); });
+    descend<Join>(split + 1, split->radix, leaf, block, beside...);
+    if constexpr (Join) with_radix(split->radix, [&](auto R) { join_inner<R>(*split, block); });
   }
 }
 
-// The transform alone: `blocks` neighbouring blocks by the splits from `split` on.
-void transform_blocks(const Split* split, int blocks, Complex* block) {
-  const int size = split->radix * split->rest;
-  for (int i = 0; i < blocks; ++i, block += size) {
-    with_radix(split->radix, [&](auto R) {
-      if (split->rest == 1)
-        Dft<R>::run(block);
-      else
-        split_inner<R>(*split, block);
-    });
-    if (split->rest > 1) transform_blocks(split + 1, split->radix, block);
-  }
+// Transform, product and inverse transform by all splits but the first.
+void convolve_block(const Split* splits, Complex* block, const Complex* spectrum) {
+  descend<true>(
+      splits + 1, splits->radix,
+      [](auto R, int blocks, Complex* b, const Complex* factors) { multiply<R>(blocks, b, factors); }, block, spectrum);
+}
+
+// The transform alone, by all splits but the first.
+void transform_block(const Split* splits, Complex* block) {
+  descend<false>(
+      splits + 1, splits->radix,
+      [](auto R, int blocks, Complex* b) {
+        for (int i = 0; i < blocks; ++i) Dft<R>::run(b + i * R);
+      },
+      block);
 }
 
 // As `multiply`, by conj(spectrum), after adding the product with conj(other) to `sums`.
@@ -410,19 +415,14 @@ void correlate(int blocks, Complex* block, const Complex* other, const Complex* 
   }
 }
 
-// As convolve_blocks, with `correlate` in the middle.
-void correlate_blocks(const Split* split, int blocks, Complex* block, const Complex* other, const Complex* spectrum,
-                      Complex* sums) {
-  if (split->rest == 1) {
-    with_radix(split->radix, [&](auto R) { correlate<R>(blocks, block, other, spectrum, sums); });
-    return;
-  }
-  const int size = split->radix * split->rest;
-  for (int i = 0; i < blocks; ++i, block += size, other += size, spectrum += size, sums += size) {
-    with_radix(split->radix, [&](auto R) { split_inner<R>(*split, block); });
-    correlate_blocks(split + 1, split->radix, block, other, spectrum, sums);
-    with_radix(split->radix, [&](auto R) { join_inner<R>(*split, block); });
-  }
+// As convolve_block, with `correlate` in the middle.
+void correlate_block(const Split* splits, Complex* block, const Complex* other, const Complex* spectrum, Complex* sums) {
+  descend<true>(
+      splits + 1, splits->radix,
+      [](auto R, int blocks, Complex* b, const Complex* o, const Complex* factors, Complex* totals) {
+        correlate<R>(blocks, b, o, factors, totals);
+      },
+      block, other, spectrum, sums);
 }
 
 // f(feature, pointers to 16 features of a record in and out, their stride) for all vectors of features; what lies
@@ -461,7 +461,7 @@ void convolve_record(const float* u, float* y, int64_t row, int length, int feat
                [&](int c, const float* const (&from)[1], float* to, int64_t stride) __attribute__((always_inline)) {
     const Complex* piece = reinterpret_cast<const Complex*>(spectrum) + int64_t{c / kLanes} * M;
     with_radix(splits->radix, [&](auto R) { split_first<R>(*splits, turns, from[0], stride, length, block); });
-    convolve_blocks(splits + 1, splits->radix, block, piece);
+    convolve_block(splits, block, piece);
     with_radix(splits->radix, [&](auto R) { join_first<R, Gelu>(*splits, turns, block, to, stride, length); });
   });
 }
@@ -504,9 +504,9 @@ void ecgforge_filter_back(const float* u, const float* dy, float* du, int64_t ro
         split_first<R>(*splits, turns, from[0], stride, length, other);
         split_first<R>(*splits, turns, from[1], stride, length, block);
       });
-      transform_blocks(splits + 1, splits->radix, other);
-      correlate_blocks(splits + 1, splits->radix, block, other, reinterpret_cast<const Complex*>(spectrum) + piece,
-                       reinterpret_cast<Complex*>(sums) + piece);
+      transform_block(splits, other);
+      correlate_block(splits, block, other, reinterpret_cast<const Complex*>(spectrum) + piece,
+                      reinterpret_cast<Complex*>(sums) + piece);
       with_radix(splits->radix, [&](auto R) { join_first<R, false>(*splits, turns, block, to, stride, length); });
     });
   }
