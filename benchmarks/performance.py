@@ -24,6 +24,7 @@ QUICK = (
     "patch_s4_call.py --batch 8",
     "training_step.py --size small",
     "training_step.py --size papers --layers 2 --rounds 3",
+    "training_memory.py --size papers 1 2 4",
     "length.py --size small --rounds 3",
     "processes.py --records 16 --steps 20 --rounds 2",
 )
@@ -36,6 +37,7 @@ FULL = (
     "training_step.py --size small",
     "training_step.py --size 12x128",
     "training_step.py --size papers --rounds 3",
+    "training_memory.py --size papers",
     "length.py --size small",
     "length.py --size papers --rounds 3 1000@100 5000@500 10000@100",
     "processes.py",

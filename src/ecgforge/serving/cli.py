@@ -15,14 +15,17 @@ from rich.text import Text
 
 from ecgforge.errors import EcgforgeError
 from ecgforge.serving import (
+    checkpoint_commands,
     data_commands,
+    generate_commands,
     info_commands,
-    model_commands,
     restore_commands,
     study_commands,
+    train_commands,
     turing_commands,
 )
 from ecgforge.serving.convert_command import convert
+from ecgforge.serving.copy_command import copy
 from ecgforge.serving.evaluate_command import evaluate
 from ecgforge.serving.notes import silence_notes
 from ecgforge.serving.plot_command import plot
@@ -40,8 +43,8 @@ app = typer.Typer(
 _MAKE, _WORK, _DATA = "Make ECGs", "Work on ECGs", "Data sets"
 _TRAIN, _JUDGE = "Train and exchange models", "Judge what was made"
 
-app.command("demo", rich_help_panel=_MAKE)(model_commands.demo)
-app.command("generate", rich_help_panel=_MAKE)(model_commands.generate)
+app.command("demo", rich_help_panel=_MAKE)(generate_commands.demo)
+app.command("generate", rich_help_panel=_MAKE)(generate_commands.generate)
 app.command("serve", rich_help_panel=_MAKE)(serve)
 app.command("models", rich_help_panel=_MAKE)(info_commands.models)
 app.command("plot", rich_help_panel=_WORK)(plot)
@@ -50,11 +53,11 @@ app.command("complete", rich_help_panel=_WORK)(restore_commands.complete)
 app.command("inpaint", rich_help_panel=_WORK)(restore_commands.inpaint)
 app.command("vary", rich_help_panel=_WORK)(restore_commands.vary)
 app.add_typer(data_commands.app, name="data", rich_help_panel=_DATA)
-app.command("copy", rich_help_panel=_DATA)(model_commands.copy)
-app.command("presets", rich_help_panel=_TRAIN)(model_commands.presets)
-app.command("train", rich_help_panel=_TRAIN)(model_commands.train)
-app.command("import-original", rich_help_panel=_TRAIN)(model_commands.import_original)
-app.command("export-original", rich_help_panel=_TRAIN)(model_commands.export_original)
+app.command("copy", rich_help_panel=_DATA)(copy)
+app.command("presets", rich_help_panel=_TRAIN)(train_commands.presets)
+app.command("train", rich_help_panel=_TRAIN)(train_commands.train)
+app.command("import-original", rich_help_panel=_TRAIN)(checkpoint_commands.import_original)
+app.command("export-original", rich_help_panel=_TRAIN)(checkpoint_commands.export_original)
 app.command("evaluate", rich_help_panel=_JUDGE)(evaluate)
 app.command("privacy", rich_help_panel=_JUDGE)(privacy)
 app.command("beats", rich_help_panel=_JUDGE)(study_commands.beats)

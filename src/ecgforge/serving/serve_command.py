@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ecgforge.errors import ConfigError, MissingExtraError
-from ecgforge.serving.model_commands import MODEL_HELP
+from ecgforge.serving.options import MODEL_HELP
 
 SHORTEST_TOKEN = 12
 

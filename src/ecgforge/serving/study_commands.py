@@ -10,8 +10,8 @@ import typer
 from ecgforge.errors import ConfigError, DataError
 from ecgforge.serving.data_commands import parse_folds
 from ecgforge.serving.evaluate_command import whole_numbers
-from ecgforge.serving.model_commands import MODEL_HELP, SamplerChoice, name_of
 from ecgforge.serving.notes import note
+from ecgforge.serving.options import MODEL_HELP, SamplerChoice, name_of
 from ecgforge.serving.progress import progress_bar
 
 if TYPE_CHECKING:

@@ -1,0 +1,135 @@
+"""`ecgforge train` and `presets`."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ecgforge.serving.notes import note, notes_silenced
+from ecgforge.serving.options import require_writable
+
+if TYPE_CHECKING:
+    from ecgforge.training.loop import Status
+
+_LINE_SECONDS = 30  # between status lines where there is no terminal for a bar
+
+
+def train(
+    preset: Annotated[str, typer.Argument(help="What to train; `ecgforge presets` lists them.")],
+    data: Annotated[Path, typer.Option(help="Store to learn from, see `ecgforge data build`.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings that differ from the preset.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting, e.g. `batch_size=8` or `data.folds=[1,2]`; repeat."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="How many devices; under torchrun its processes count.")] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the settings, train nothing.")
+    ] = False,
+) -> None:
+    """Train a generator or classifier; the same command again goes on where it stopped, bit for bit.
+
+    Example: `ecgforge train sssd-ecg-small --data ptbxl100 --out runs/small`
+
+    The folder gets checkpoints every few minutes, log.csv, pictures of samples, and the model itself in
+    `RUN/model`, which `ecgforge generate --model RUN/model` takes at any time.
+    """
+    from ecgforge.config import resolve, to_dict
+    from ecgforge.data.store import EcgStore
+    from ecgforge.training import loop
+    from ecgforge.training.diffusion import scale_note
+    from ecgforge.training.presets import preset as preset_named
+    from ecgforge.training.records import select_data
+    from ecgforge.training.settings import ClassifierTraining, DiffusionTraining
+
+    settings = resolve(preset_named(preset), file=config, overrides=set_ or ())
+    store = EcgStore.open(data)
+    selected = select_data(store, settings)
+    folds = ",".join(map(str, settings.data.folds))
+    scale = f"; {scale_note(settings, selected)}" if isinstance(settings, DiffusionTraining) else ""
+    note(f"{len(selected)} records of folds {folds}{scale}")
+    if dry_run:
+        typer.echo(json.dumps(to_dict(settings), indent=2))
+        return
+    require_writable(out)
+    with _training_progress() as report:
+        run = loop.train(settings, store, out, device=device, devices=devices, report=report)
+    done = f"done: {run.step} steps, model in {out / 'model'}"
+    if not isinstance(settings, ClassifierTraining):
+        labels = run.learner.data.labels.labels
+        wanted = "NORM,SR" if {"NORM", "SR"} <= set(labels) else labels[0]
+        done += f"; go on with: ecgforge generate -s {wanted} --model {out / 'model'} --out out --plot"
+    note(done)
+
+
+def presets() -> None:
+    """List what `ecgforge train` can train, with the size of each budget.
+
+    `steps` are updates of `batch` records; `seen` is how many records are looked at in all.
+    """
+    from rich.table import Table
+
+    from ecgforge.training.presets import PRESETS
+
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))  # within 80 columns
+    for name in ("preset", "network", "steps", "batch", "seen", "statements"):
+        table.add_column(name, no_wrap=True, justify="right" if name in ("steps", "batch", "seen") else "left")
+    for config in PRESETS.values():
+        seen = config.total_steps * config.batch_size * getattr(config, "critic_steps", 1)
+        statements = ",".join(config.data.statements) or config.data.label_set
+        row = (config.total_steps, config.batch_size, f"{seen:,}", statements)
+        table.add_row(config.name, config.network.kind, *map(str, row))
+    Console().print(table)
+
+
+@contextmanager
+def _training_progress() -> Iterator[Callable[["Status"], None]]:
+    """A bar with loss, speed and time left on a terminal; elsewhere a line every half minute."""
+    console = Console()
+    if notes_silenced():
+        yield lambda status: None
+        return
+    if console.is_terminal:
+        with _training_bar(console) as report:
+            yield report
+        return
+    last = -float(_LINE_SECONDS)
+
+    def print_line(status: "Status") -> None:
+        nonlocal last
+        if time.monotonic() - last >= _LINE_SECONDS or status.step == status.total:
+            last = time.monotonic()
+            typer.echo(f"step {status.step}/{status.total} {_status_text(status)}")
+
+    yield print_line
+
+
+@contextmanager
+def _training_bar(console: Console) -> Iterator[Callable[["Status"], None]]:
+    columns = (
+        TextColumn("{task.completed}/{task.total}"),
+        BarColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda status: bar.update(
+            task, completed=status.step, total=status.total, description=_status_text(status)
+        )
+
+
+def _status_text(status: "Status") -> str:
+    minutes, seconds = divmod(round(status.seconds_left), 60)
+    hours, minutes = divmod(minutes, 60)
+    left = f"{hours}:{minutes:02d}:{seconds:02d}"
+    score = "" if status.score is None else f"validation {status.score:.4f}, "
+    return f"loss {status.loss:.4f}, {score}{status.records_per_second:.1f} records/s, {left} left"
