@@ -26,7 +26,8 @@ QUICK = (
     "training_step.py --size papers --layers 2 --rounds 3",
     "training_memory.py --size papers 1 2 4",
     "length.py --size small --rounds 3",
-    "processes.py --records 16 --steps 20 --rounds 2",
+    "processes.py --records 16 --rounds 2",
+    "processes.py --records 128 --rounds 2",
 )
 FULL = (
     "sampling_call.py --size small",
@@ -40,7 +41,8 @@ FULL = (
     "training_memory.py --size papers",
     "length.py --size small",
     "length.py --size papers --rounds 3 1000@100 5000@500 10000@100",
-    "processes.py",
+    "processes.py --records 16",
+    "processes.py --records 128",
 )
 HEAD = """\
 # Performance

@@ -2,9 +2,9 @@
 
     python benchmarks/processes.py [--model MODEL] [--records N] [--steps S] [--rounds R]
 
-The same records (default model, default sampler) in three ways, in turn within each round: in this process on one
-thread, in this process on all cores, and in one process of one thread a core (parallel.sample_jobs). Prints records per
-second and the median over rounds of how often the way fits into the one thread. Loading the model and starting the
+The same records (default model, default sampler) in four ways, in turn within each round: in this process on one
+thread, in this process on all cores, in one process of one thread a core, and as `generate` chooses after two records
+(parallel.sample_jobs). Prints records per second and the median over rounds of how often the way fits into the one thread. Loading the model and starting the
 processes is counted, as whoever waits for records counts it; it weighs less the more records there are.
 """
 
@@ -30,17 +30,18 @@ def main() -> None:
     cores = os.cpu_count() or 1
     options = SamplingOptions(steps=arguments.steps, batch_size=max(1, min(8, arguments.records // (2 * cores))))
 
-    def sample(processes: int, threads: int) -> None:
+    def sample(processes: int | None, threads: int) -> None:
         torch.set_num_threads(threads)
         jobs = jobs_of("NORM,SR", n=arguments.records)
         made = sample_jobs(jobs, options=options, model=arguments.model, processes=processes)
         if len(list(made)) != arguments.records:
             raise RuntimeError(f"expected {arguments.records} records")
 
-    ways = {
+    ways: dict[str, tuple[int | None, int]] = {
         "one thread": (1, 1),
         f"one process, {cores} threads": (1, cores),
         f"{cores} processes of one thread": (cores, 1),
+        "chosen": (None, cores),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(arguments.rounds):

@@ -1,4 +1,4 @@
-"""How many processes sample."""
+"""How many processes sample, and that nobody can tell from the records."""
 
 from pathlib import Path
 
@@ -7,23 +7,42 @@ import pytest
 
 from ecgforge.errors import ConfigError
 from ecgforge.generate import SamplingOptions, jobs_of
-from ecgforge.parallel import _worthwhile, sample_jobs
+from ecgforge.parallel import sample_jobs, worthwhile_processes
 
 
-def test_a_process_has_enough_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)), raising=False)
-    assert [_worthwhile(records, device="cpu") for records in (1, 16, 31, 32, 100, 128, 5000)] == [1, 1, 1, 2, 6, 8, 8]
-    assert _worthwhile(5000, device="cuda") == 1
+def test_a_process_works_as_long_as_it_takes_to_start() -> None:
+    assert [worthwhile_processes(work, cores=8) for work in (0, 1, 9.9, 10, 26, 40, 5000)] == [1, 1, 1, 2, 5, 8, 8]
+    assert worthwhile_processes(5000, cores=1) == 1
+
+
+@pytest.mark.parametrize("start_seconds", [1e9, 1e-9], ids=["here", "in processes"])
+def test_the_chosen_way_makes_the_same_records(
+    tiny_patch_model: Path, monkeypatch: pytest.MonkeyPatch, start_seconds: float
+) -> None:
+    monkeypatch.setattr("ecgforge.parallel._START_SECONDS", start_seconds)
+    options, jobs = SamplingOptions(steps=2, batch_size=2), jobs_of("SR", n=7)
+    steps: list[float] = []
+    chosen, here = (
+        [
+            record.signal
+            for record in sample_jobs(
+                jobs,
+                options=options,
+                model=tiny_patch_model,
+                processes=processes,
+                progress=lambda done, total: steps.append(done / total),
+            )
+        ]
+        for processes in (None, 1)
+    )
+    assert np.array_equal(np.stack(chosen), np.stack(here))
+    turn = steps.index(1.0) + 1  # the chosen way comes first
+    for part in (steps[:turn], steps[turn:]):
+        assert part[-1] == 1.0
+        assert np.all(np.diff(part) > 0)
 
 
 def test_no_processes_are_refused(tiny_patch_model: Path) -> None:
     options = SamplingOptions(steps=2)
     with pytest.raises(ConfigError, match="1 or more processes, got 0"):
         sample_jobs(jobs_of("SR"), options=options, model=tiny_patch_model, processes=0)
-    chosen, one = (
-        np.stack(
-            [r.signal for r in sample_jobs(jobs_of("SR"), options=options, model=tiny_patch_model, processes=number)]
-        )
-        for number in (None, 1)
-    )
-    assert np.array_equal(chosen, one)

@@ -1,10 +1,12 @@
 """Sampling with several processes: the same records, sooner.
 
 A network call is too small for many threads, so that processes of one thread each make more records a second
-(`benchmarks/processes.py`). Starting one takes some seconds: for a few records this process is quicker.
+(`benchmarks/processes.py`). Starting one takes some seconds: for a few records this process is quicker. How long a
+record takes depends on model, sampler and machine, so it is measured on the first records.
 """
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -17,7 +19,11 @@ from ecgforge.errors import ConfigError
 from ecgforge.generate import Generator, Job, Progress, SamplingOptions
 from ecgforge.record import EcgRecord
 
-_WORTH_STARTING = 16  # records for each process
+_Worker = tuple[Path | None, str]  # model and device
+_Task = tuple[Sequence[Job], int, SamplingOptions]
+
+_START_SECONDS = 5.0  # until a worker process makes records: PyTorch is imported, the model loaded and folded
+_TRIED = 2  # records made here before the others are shared out: one to warm up, one to measure
 
 
 def sample_jobs(
@@ -37,8 +43,8 @@ def sample_jobs(
         seed, options: as Generator.sample_each.
         model: Model folder, None for the default.
         device: Where every process samples.
-        processes: How many; 1 samples here, on all threads. None takes one a core where that
-            pays; scripts then need the usual `if __name__ == "__main__":`.
+        processes: How many; 1 samples here, on all threads. None makes two records here and takes as many as pay for
+            the others, one a core at the most; scripts then need the usual `if __name__ == "__main__":`.
         progress: Called with (done, total), in network calls or in records.
 
     Raises:
@@ -47,28 +53,64 @@ def sample_jobs(
     model = locate_model(model)  # once, not in every process
     generator = Generator.load(model, device=device)
     generator.check(jobs, options=options)
-    wanted = _worthwhile(len(jobs), device=device) if processes is None else processes
-    if wanted < 1:
-        raise ConfigError(f"expected 1 or more processes, got {wanted}")
-    if wanted == 1:
+    if processes is not None and processes < 1:
+        raise ConfigError(f"expected 1 or more processes, got {processes}")
+    worker = model, device
+    if processes is None and device == "cpu" and len(jobs) > _TRIED:
+        return _try_and_spread(generator, jobs, worker, seed=seed, options=options, progress=progress)
+    if processes is None or processes == 1:
         return generator.sample_each(jobs, seed=seed, options=options, progress=progress)
-    chunks = [jobs[start : start + options.batch_size] for start in range(0, len(jobs), options.batch_size)]
-    return _spread([(chunk, seed, options) for chunk in chunks], wanted, (model, device), progress)
+    return _spread(jobs, worker, processes, seed=seed, options=options, progress=progress)
 
 
-def _worthwhile(records: int, *, device: str) -> int:
-    """One process a core, as far as each has enough to do; one on an accelerator, which they would share."""
+def worthwhile_processes(seconds: float, *, cores: int) -> int:
+    """How many processes pay for work that takes one of them so long: each works as long as it takes to start."""
+    return max(1, min(cores, int(seconds / _START_SECONDS)))
+
+
+def _try_and_spread(
+    generator: Generator,
+    jobs: Sequence[Job],
+    worker: _Worker,
+    *,
+    seed: int,
+    options: SamplingOptions,
+    progress: Progress | None,
+) -> Iterator[EcgRecord]:
+    taken, rest = 0.0, jobs[_TRIED:]
+    for number, job in enumerate(jobs[:_TRIED]):
+        started = time.monotonic()
+        part = _part_of(progress, number, 1, len(jobs))
+        made = list(generator.sample_each([job], seed=seed, options=options, progress=part))
+        taken = time.monotonic() - started
+        yield from made
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, records // _WORTH_STARTING)) if device == "cpu" else 1
+    processes = worthwhile_processes(taken * len(rest), cores=cores)
+    part = _part_of(progress, _TRIED, len(rest), len(jobs))
+    if processes == 1:
+        yield from generator.sample_each(rest, seed=seed, options=options, progress=part)
+    else:
+        yield from _spread(rest, worker, processes, seed=seed, options=options, progress=part)
 
 
-_Task = tuple[Sequence[Job], int, SamplingOptions]
+def _part_of(progress: Progress | None, before: int, size: int, whole: int) -> Progress | None:
+    """Progress of `size` records after others, as part of the whole."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(done + before * total // size, whole * total // size)
 
 
 def _spread(
-    tasks: Sequence[_Task], processes: int, worker: tuple[Path | None, str], progress: Progress | None
+    jobs: Sequence[Job],
+    worker: _Worker,
+    processes: int,
+    *,
+    seed: int,
+    options: SamplingOptions,
+    progress: Progress | None,
 ) -> Iterator[EcgRecord]:
-    done, total = 0, sum(len(jobs) for jobs, _, _ in tasks)
+    size, done = options.batch_size, 0
+    tasks = [(jobs[start : start + size], seed, options) for start in range(0, len(jobs), size)]
     with ProcessPoolExecutor(
         processes, mp_context=get_context("spawn"), initializer=_start_worker, initargs=worker
     ) as pool:
@@ -76,7 +118,7 @@ def _spread(
             yield from records
             done += len(records)
             if progress:
-                progress(done, total)
+                progress(done, len(jobs))
 
 
 _worker_generator: Generator | None = None  # one per worker process, set when it starts
