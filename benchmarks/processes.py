@@ -4,8 +4,9 @@
 
 The same records (default model, default sampler) in four ways, in turn within each round: in this process on one
 thread, in this process on all cores, in one process of one thread a core, and as `generate` chooses after two records
-(parallel.sample_jobs). Prints records per second and the median over rounds of how often the way fits into the one thread. Loading the model and starting the
-processes is counted, as whoever waits for records counts it; it weighs less the more records there are.
+(parallel.sample_jobs). Prints records per second and the median over rounds of how often the way fits into the one
+thread. Loading the model and starting the processes is counted, as whoever waits for records counts it; it weighs less
+the more records there are.
 """
 
 import argparse

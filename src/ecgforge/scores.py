@@ -168,7 +168,7 @@ def statement_auroc(truth: Bool[np.ndarray, "N K"], score: Float[np.ndarray, "N 
     """
     once = np.ones((len(truth), 1), dtype=np.int32)
     auroc = np.full(truth.shape[1], np.nan)
-    for column in np.flatnonzero(_scorable(truth)):
+    for column in np.flatnonzero(scorable(truth)):
         auroc[column] = weighted_auroc(truth[:, column], score[:, column], once)[0]
     return auroc
 
@@ -256,7 +256,7 @@ def bootstrap_interval(
     whose released code takes the 5 % and 95 % quantiles of 100 resamples.
     """
     _require_scorable(truth, score)
-    kept = _scorable(truth)
+    kept = scorable(truth)
     truth, score = truth[:, kept], score[:, kept]
     weights = draw_resamples(truth, rng=rng, resamples=resamples)
     return _percentile_interval(float(statement_auroc(truth, score).mean()), _macro_of(truth, score, weights))
@@ -290,7 +290,7 @@ def bootstrap_difference(
     """
     _require_scorable(truth, score)
     _require_scorable(truth, baseline)
-    kept = _scorable(truth)
+    kept = scorable(truth)
     truth, score, baseline = truth[:, kept], score[:, kept], baseline[:, kept]
     weights = draw_resamples(truth, rng=rng, resamples=resamples)
     difference = float(statement_auroc(truth, score).mean() - statement_auroc(truth, baseline).mean())
@@ -367,7 +367,7 @@ def _percentile_interval(estimate: float, values: Float[np.ndarray, "R"]) -> Int
     return Interval(estimate, float(low), float(high))
 
 
-def _scorable(truth: Bool[np.ndarray, "N K"]) -> Bool[np.ndarray, "K"]:
+def scorable(truth: Bool[np.ndarray, "N K"]) -> Bool[np.ndarray, "K"]:
     positives = truth.sum(axis=0)
     return (positives > 0) & (positives < len(truth))
 
@@ -376,7 +376,7 @@ def _require_scorable(truth: Bool[np.ndarray, "N K"], score: Float[np.ndarray, "
     broken = int(np.isnan(score).any(axis=1).sum())
     if broken:
         raise DataError(f"expected a score for every record and statement, got NaN in {broken} of {len(score)} records")
-    if not _scorable(truth).any():
+    if not scorable(truth).any():
         raise DataError(
             f"expected records with and records without a statement, got {len(truth)} records that all agree; "
             "score more records"

@@ -133,7 +133,7 @@ def test_figure_shows_each_set_in_each_panel(two_summaries: dict[str, BeatSummar
 
 
 def test_figures_that_cannot_be_read_are_refused(two_summaries: dict[str, BeatSummary]) -> None:
-    with pytest.raises(ConfigError, match="1 to 7 sets"):
+    with pytest.raises(ConfigError, match="1 to 10 sets"):
         draw_beats({})
     with pytest.raises(ConfigError, match="different leads, got none"):
         draw_beats(two_summaries, ())

@@ -170,6 +170,13 @@ def compare(real: list[Physiology], synthetic: list[Physiology]) -> tuple:
     return compare_physiology(real, synthetic, rng=np.random.default_rng(0))
 
 
+def test_the_floor_is_of_the_halves_that_can_be_measured() -> None:
+    """Of 40 records four have a heart rate: some halves have none of them."""
+    rates = np.full(40, np.nan)
+    rates[:4] = 60, 70, 80, 90
+    assert 0 < compare(patients(rates), patients(rates))[0].floor < 30
+
+
 def test_comparison_is_repeatable_and_refuses_too_little() -> None:
     real = patients(np.random.default_rng(2).normal(70, 10, size=40))
     floors = [compare(real, real)[0].floor for _ in range(2)]

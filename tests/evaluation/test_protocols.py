@@ -10,7 +10,7 @@ from tiny_run import tiny_classifier, tiny_store
 
 from ecgforge.data.simulate import simulate_record
 from ecgforge.data.store import EcgStore, StoreWriter
-from ecgforge.errors import ConfigError, DataError
+from ecgforge.errors import ConfigError, DataError, LabelError
 from ecgforge.evaluation.assessment import Assessment, assess
 from ecgforge.evaluation.protocols import Protocol, rows_tested, run_protocol, training_folder
 from ecgforge.evaluation.report import write_report
@@ -88,6 +88,15 @@ def test_seeds_are_averaged(stores: tuple[EcgStore, EcgStore], tmp_path: Path) -
     assert cell.macro.estimate == pytest.approx(np.mean(cell.seeds))
 
 
+def test_pathologies_are_scored_at_every_seed(stores: tuple[EcgStore, EcgStore], tmp_path: Path) -> None:
+    real, _ = stores
+    (cell,) = run_protocol(real, {}, tmp_path, protocol=replace(PROTOCOL, seeds=(0, 1)), device="cpu")
+    ((code, by_seed),) = cell.pathologies
+    assert code == "AFIB" and len(by_seed) == 2
+    detail = next(entry for entry in cell.detail.statements if entry.label == "AFIB")
+    assert by_seed[0].auroc == pytest.approx(detail.auroc)
+
+
 def test_the_report_says_it_in_three_files(assessment: Assessment, tmp_path: Path) -> None:
     write_report(assessment, tmp_path, command="ecgforge evaluate <x>")
     results = json.loads((tmp_path / "results.json").read_text())
@@ -101,6 +110,11 @@ def test_the_report_says_it_in_three_files(assessment: Assessment, tmp_path: Pat
     assert "ecgforge evaluate &lt;x&gt;" in page and "data:image/png;base64," in page
     assert "http://" not in page and "https://" not in page  # self-contained
     assert (tmp_path / "beats.png").read_bytes().startswith(b"\x89PNG")
+    assert "Of 4 real and 4 synthetic test records" in text and "100%, 100%" in text
+    assert "test records with NORM and SR alone" in text and "half as often" in text
+    (entry,) = assessment.likeness
+    assert f"| twin | {entry.spectra.mean_difference_db:.2f} | {entry.spectra.floor_db:.2f} |" in text
+    assert np.shape(results["likeness"][0]["correlations"]["synthetic"]) == (12, 12)
 
 
 def test_likeness_of_a_second_draw_is_near_the_floor(assessment: Assessment) -> None:
@@ -112,8 +126,26 @@ def test_likeness_of_a_second_draw_is_near_the_floor(assessment: Assessment) -> 
 
 def test_too_few_test_records_are_told_before_anything_is_trained(tmp_path: Path) -> None:
     store = tiny_store(tmp_path)
-    with pytest.raises(DataError, match="12 or more test records in the data set real, got 3"):
+    with pytest.raises(DataError, match="more than 5 test records in the data set real, got 3"):
         assess(store, {}, tmp_path / "report", protocol=PROTOCOL)
+    assert not (tmp_path / "report").exists()
+
+
+def test_what_cannot_be_judged_is_told_before_anything_is_trained(
+    stores: tuple[EcgStore, EcgStore], tmp_path: Path
+) -> None:
+    real, twin = stores
+    with pytest.raises(LabelError, match="AFIBB"):
+        replace(PROTOCOL, pathologies=("AFIBB",))
+    with pytest.raises(ConfigError, match="at most 9 synthetic data sets"):
+        assess(real, {str(number): twin for number in range(10)}, tmp_path / "report", protocol=PROTOCOL)
+    faster = tmp_path / "faster"
+    with StoreWriter(faster, rate=500, samples=5000, source="simulated", synthetic=True) as writer:
+        for number in range(8):
+            record = simulate_record("SR", seed=0, index=number, rate=500)
+            writer.add(replace(record, provenance=replace(record.provenance, fold=1 + number), record_id=str(number)))
+    with pytest.raises(DataError, match="faster at 100 Hz, as the real one, got 500 Hz"):
+        assess(real, {"faster": EcgStore.open(faster)}, tmp_path / "report", protocol=PROTOCOL)
     assert not (tmp_path / "report").exists()
 
 

@@ -13,13 +13,13 @@ from ecgforge.data.simulate import simulate_record
 from ecgforge.data.store import EcgStore, StoreWriter
 from ecgforge.errors import ConfigError, DataError, EcgforgeError
 from ecgforge.record import Provenance
-from ecgforge.serving import study_commands
+from ecgforge.serving import beat_commands, study_commands
 from ecgforge.training.loop import train
 from ecgforge.training.presets import preset
 
 app = typer.Typer()
-app.command("beats")(study_commands.beats)
-app.command("interpolate")(study_commands.interpolate)
+app.command("beats")(beat_commands.beats)
+app.command("interpolate")(beat_commands.interpolate)
 app.add_typer(study_commands.app, name="study")
 
 
@@ -63,8 +63,14 @@ def test_wrong_wishes_for_beats(stores: tuple[Path, Path], tmp_path: Path) -> No
         run("beats", "--real", stores[0], "-s", "PACE", "--out", picture)
     with pytest.raises(ConfigError, match="NAME=STORE"):
         run("beats", "--real", stores[0], "--synthetic", stores[1], "--out", picture)
-    with pytest.raises(ConfigError, match="'real' twice"):
-        run("beats", "--real", stores[0], "--synthetic", f"real={stores[1]}", "--out", picture)
+    for given, message in (
+        (["real=x"], "other than 'real'"),
+        (["../a=x"], "without / or a dot"),
+        (["a=x", "a=y"], "'a' twice"),
+    ):
+        options = [part for text in given for part in ("--synthetic", text)]
+        with pytest.raises(ConfigError, match=message):
+            run("beats", "--real", stores[0], *options, "--out", picture)
     with pytest.raises(ConfigError, match=r"ending in \.png, \.svg, \.pdf, got 'beats\.jpg'"):
         run("beats", "--real", stores[0], "--out", tmp_path / "beats.jpg")
     with pytest.raises(DataError, match="'V9'"):

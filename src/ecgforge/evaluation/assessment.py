@@ -1,4 +1,4 @@
-"""The whole judgement of synthetic data sets against the real one: protocols, fidelity and physiology together."""
+"""The whole judgement of synthetic data sets against the real one: protocols and likeness together."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,27 +6,33 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 
 from ecgforge.classify import Classifier
 from ecgforge.data.store import EcgStore
-from ecgforge.errors import DataError
-from ecgforge.evaluation.beats import BeatSummary, summarise_beats
-from ecgforge.evaluation.fidelity import Fidelity, measure_fidelity, measure_floor
-from ecgforge.evaluation.physiology import (
-    Physiology,
-    QuantityComparison,
-    RhythmRates,
-    compare_physiology,
-    compare_rhythms,
-    measure_records,
+from ecgforge.errors import ConfigError, DataError
+from ecgforge.evaluation.beats import MOST_SETS, BeatSummary, summarise_beats
+from ecgforge.evaluation.fidelity import NEIGHBOURS, Fidelity, measure_floor, split_halves
+from ecgforge.evaluation.likeness import Likeness, Sample, measure_likeness
+from ecgforge.evaluation.physiology import measure_records
+from ecgforge.evaluation.protocols import (
+    REAL,
+    Cell,
+    Protocol,
+    Report,
+    judging_device,
+    rows_tested,
+    run_protocol,
+    training_folder,
 )
-from ecgforge.evaluation.protocols import REAL, Cell, Protocol, Report, rows_tested, run_protocol, training_folder
+from ecgforge.record import EcgRecord
+from ecgforge.scores import draw_resamples, scorable
+from ecgforge.training.records import label_vocabulary
 
 Progress = Callable[[str, int, int], None]
 
 _BEAT_RECORDS = 250  # a condition, as in arXiv 2301.08227, Figures 2 and 3
 _BEAT_STATEMENTS = {"NORM", "SR"}
-_LEAST_TESTED = 12  # each half must have more records than a neighbourhood (k = 5) has neighbours
 
 
 @dataclass(frozen=True)
@@ -46,23 +52,6 @@ class DataSummary:
     tested: int
 
 
-@dataclass(frozen=True)
-class Likeness:
-    """How near a synthetic data set is to the real one, on the test folds.
-
-    Attributes:
-        name: Of the data set.
-        fidelity: On the features of the real-trained classifier of the first seed.
-        physiology: Measured quantities, real against synthetic.
-        rhythms: Heart rate by rhythm statement.
-    """
-
-    name: str
-    fidelity: Fidelity
-    physiology: tuple[QuantityComparison, ...]
-    rhythms: tuple[RhythmRates, ...]
-
-
 @dataclass(frozen=True, eq=False)
 class Assessment:
     """Everything a report tells.
@@ -73,7 +62,8 @@ class Assessment:
         cells: Train here, test there.
         floor: Fidelity of one half of the real test records against the other.
         likeness: One entry a synthetic data set.
-        beats: Median normal beats (NORM and SR) of all data sets.
+        beats: Median beats of all data sets.
+        beats_of: Whose: "NORM and SR" and nothing else, or "all" records where a data set has no such ones.
         created_by: Program and version.
     """
 
@@ -83,6 +73,7 @@ class Assessment:
     floor: Fidelity
     likeness: tuple[Likeness, ...]
     beats: Mapping[str, BeatSummary]
+    beats_of: str
     created_by: str = f"ecgforge {metadata.version('ecgforge')}"
 
 
@@ -105,53 +96,96 @@ def assess(
         synthetic: Its twins by name.
         folder: Classifiers are kept here; the same call again resumes.
         protocol: Classifier, folds, seeds.
-        physiology_records: Records of the test folds whose waves are measured, the first ones of each data set.
+        physiology_records: Records of the test folds whose waves and signals are measured, drawn at random.
         processes: For measuring waves.
         device: For the classifiers.
         report: Called with (what is trained, status).
         progress: Called with (what is measured, done, total).
 
     Raises:
-        DataError: too few test records for the measures of fidelity; before anything is trained.
+        DataError: a data set does not fit the protocol, or has too few test records for what is measured; before
+            anything is trained.
+        ConfigError: more data sets than one picture of beats can show.
         ConfigError, DataError: as run_protocol.
     """
     stores = {REAL: real, **synthetic}
-    for name, store in stores.items():
-        _require_enough(name, store, protocol)
+    _require_fit(stores, protocol)
     cells = run_protocol(real, synthetic, folder, protocol=protocol, device=device, report=report)
-    judge = Classifier.load(training_folder(folder, REAL, protocol.seeds[0]) / "model")
-    features = {name: judge.features(store, rows_tested(store, protocol)) for name, store in stores.items()}
-    waves = {
-        name: _measure(name, store, protocol, physiology_records, processes, progress) for name, store in stores.items()
-    }
-    rng = np.random.default_rng(protocol.seeds[0])
-    rows = rows_tested(real, protocol)
-    patients = [real.record(int(row)).patient.patient_id or "" for row in rows]
+    first = training_folder(folder, REAL, protocol.seeds[0]) / "model"
+    judge = Classifier.load(first, device=judging_device(device))
+
+    def sample(name: str, store: EcgStore) -> Sample:
+        rows = rows_tested(store, protocol)
+        records = _drawn(store, rows, physiology_records)
+        tell = (lambda done, total: progress(f"waves of {name}", done, total)) if progress else None
+        waves = list(measure_records(records, processes=processes, progress=tell))
+        return Sample(judge.features(store, rows), records, waves)
+
+    samples = {name: sample(name, store) for name, store in stores.items()}
+    beats_of, beats = _beats(stores, protocol)
     return Assessment(
         data=tuple(_summary(name, store, protocol) for name, store in stores.items()),
         protocol=protocol,
         cells=cells,
-        floor=measure_floor(features[REAL], rng=rng, patients=patients),
-        likeness=tuple(
-            Likeness(
-                name=name,
-                fidelity=measure_fidelity(features[REAL], features[name]),
-                physiology=compare_physiology(waves[REAL], waves[name], rng=np.random.default_rng(0)),
-                rhythms=compare_rhythms(waves[REAL], waves[name]),
-            )
-            for name in synthetic
-        ),
-        beats=_normal_beats(stores, protocol),
+        floor=measure_floor(samples[REAL].features, rng=_floor_rng(protocol), patients=_patients(real, protocol)),
+        likeness=tuple(measure_likeness(name, samples[REAL], samples[name]) for name in synthetic),
+        beats=beats,
+        beats_of=beats_of,
     )
 
 
-def _require_enough(name: str, store: EcgStore, protocol: Protocol) -> None:
-    tested = len(rows_tested(store, protocol))
-    if tested < _LEAST_TESTED:
+# ------------------------------------------------------------------------------------- before training
+
+
+def _require_fit(stores: Mapping[str, EcgStore], protocol: Protocol) -> None:
+    """Whatever would fail after hours of training fails here."""
+    if len(stores) > MOST_SETS:
+        raise ConfigError(
+            f"expected at most {MOST_SETS - 1} synthetic data sets in one report, got {len(stores) - 1}; write two"
+        )
+    for name, store in stores.items():
+        if store.rate != stores[REAL].rate:
+            raise DataError(
+                f"expected the data set {name} at {stores[REAL].rate:g} Hz, as the real one, got {store.rate:g} Hz; "
+                "build it at that rate"
+            )
+        for folds in (protocol.classifier.data.folds, protocol.classifier.validation_folds, protocol.test_folds):
+            store.rows(folds=folds)
+        _require_resamples(name, store, protocol)
+        _require_neighbours(name, len(rows_tested(store, protocol)), protocol)
+    halves = split_halves(
+        len(rows_tested(stores[REAL], protocol)), rng=_floor_rng(protocol), patients=_patients(stores[REAL], protocol)
+    )
+    _require_neighbours("real (its smaller half, of whole patients)", min(map(len, halves)), protocol)
+
+
+def _require_resamples(name: str, store: EcgStore, protocol: Protocol) -> None:
+    truth = store.labels(label_vocabulary(protocol.classifier.data))[rows_tested(store, protocol)] > 0
+    try:
+        draw_resamples(truth[:, scorable(truth)], rng=np.random.default_rng(0), resamples=protocol.resamples)
+    except DataError as error:
         raise DataError(
-            f"expected {_LEAST_TESTED} or more test records in the data set {name}, got {tested} in folds "
+            f"the test records of the data set {name} are too few for bootstrap intervals: {error}"
+        ) from error
+
+
+def _require_neighbours(name: str, records: int, protocol: Protocol) -> None:
+    if records <= NEIGHBOURS:
+        raise DataError(
+            f"expected more than {NEIGHBOURS} test records in the data set {name}, got {records} in folds "
             f"{protocol.test_folds}; choose more test folds"
         )
+
+
+def _floor_rng(protocol: Protocol) -> np.random.Generator:
+    return np.random.default_rng(protocol.seeds[0])
+
+
+def _patients(store: EcgStore, protocol: Protocol) -> list[str]:
+    return [store.record(int(row)).patient.patient_id or "" for row in rows_tested(store, protocol)]
+
+
+# -------------------------------------------------------------------------------------- after training
 
 
 def _summary(name: str, store: EcgStore, protocol: Protocol) -> DataSummary:
@@ -159,21 +193,22 @@ def _summary(name: str, store: EcgStore, protocol: Protocol) -> DataSummary:
     return DataSummary(name, source, len(store), len(rows_tested(store, protocol)))
 
 
-def _measure(
-    name: str, store: EcgStore, protocol: Protocol, count: int, processes: int, progress: Progress | None
-) -> list[Physiology]:
-    rows = rows_tested(store, protocol)[:count]
-    records = [store.record(int(row)) for row in rows]
-    tell = (lambda done, total: progress(f"waves of {name}", done, total)) if progress else None
-    return list(measure_records(records, processes=processes, progress=tell))
+def _drawn(store: EcgStore, rows: Int[np.ndarray, "N"], count: int) -> list[EcgRecord]:
+    """Random records, the same positions in data sets of one size: PTB-XL's order is that of the recording dates."""
+    drawn = np.sort(np.random.default_rng(0).permutation(len(rows))[:count])
+    return [store.record(int(row)) for row in rows[drawn]]
 
 
-def _normal_beats(stores: Mapping[str, EcgStore], protocol: Protocol) -> dict[str, BeatSummary]:
+def _beats(stores: Mapping[str, EcgStore], protocol: Protocol) -> tuple[str, dict[str, BeatSummary]]:
     """Median beats of normal records in sinus rhythm; of all records where a data set has no such ones."""
-    found = {}
-    for name, store in stores.items():
-        rows = rows_tested(store, protocol)
-        records = [store.record(int(row)) for row in rows]
-        normal = [record for record in records if set(record.statements) == _BEAT_STATEMENTS] or records
-        found[name] = summarise_beats(normal[:_BEAT_RECORDS])
-    return found
+    tested = {name: rows_tested(store, protocol) for name, store in stores.items()}
+    normal = {name: _normal(store, tested[name]) for name, store in stores.items()}
+    all_have = all(len(rows) for rows in normal.values())
+    chosen = normal if all_have else tested
+    beats = {name: summarise_beats(_drawn(store, chosen[name], _BEAT_RECORDS)) for name, store in stores.items()}
+    return " and ".join(sorted(_BEAT_STATEMENTS)) if all_have else "all", beats
+
+
+def _normal(store: EcgStore, rows: Int[np.ndarray, "N"]) -> Int[np.ndarray, "M"]:
+    found = [row for row in rows if set(store.record(int(row)).statements) == _BEAT_STATEMENTS]
+    return np.array(found, dtype=int)

@@ -26,7 +26,8 @@ from ecgforge.record import EcgRecord
 BEFORE_S, AFTER_S = 0.3, 0.5
 
 # Okabe and Ito's colours, which the colour-blind tell apart; the first set, the real one, is black.
-COLOURS = (INK, "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+COLOURS = (INK, "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#999933", "#888888")
+MOST_SETS = len(COLOURS)  # that can be told apart in one figure
 
 
 def cut_beats(
@@ -154,8 +155,8 @@ def draw_beats(summaries: Mapping[str, BeatSummary], leads: Sequence[str] = STAN
         ConfigError: no sets, more than can be told apart, or no leads.
         DataError: unknown lead.
     """
-    if not 1 <= len(summaries) <= len(COLOURS):
-        raise ConfigError(f"expected 1 to {len(COLOURS)} sets of beats in one figure, got {len(summaries)}")
+    if not 1 <= len(summaries) <= MOST_SETS:
+        raise ConfigError(f"expected 1 to {MOST_SETS} sets of beats in one figure, got {len(summaries)}")
     figure, panels = beat_panels(leads)
     for lead, axes in panels.items():
         for (name, summary), colour in zip(summaries.items(), COLOURS, strict=False):

@@ -15,6 +15,9 @@ from scipy.linalg import eigh, svdvals
 from ecgforge.errors import DataError
 from ecgforge.evaluation.distances import checked_features, squared_distance_blocks, squared_radii
 
+NEIGHBOURS = 5  # k, as in arXiv 2002.09797
+SPLITS = 20  # of the real records into halves, for floors; one alone is a matter of luck
+
 
 @dataclass(frozen=True)
 class Fidelity:
@@ -36,7 +39,9 @@ class Fidelity:
     coverage: float
 
 
-def measure_fidelity(real: Float[np.ndarray, "N H"], synthetic: Float[np.ndarray, "M H"], *, k: int = 5) -> Fidelity:
+def measure_fidelity(
+    real: Float[np.ndarray, "N H"], synthetic: Float[np.ndarray, "M H"], *, k: int = NEIGHBOURS
+) -> Fidelity:
     """The five numbers of synthetic against real features.
 
     All depend on the numbers of records; compare only runs that agree in both.
@@ -63,7 +68,7 @@ def measure_floor(
     *,
     rng: np.random.Generator,
     patients: Sequence[str] | None = None,
-    k: int = 5,
+    k: int = NEIGHBOURS,
 ) -> Fidelity:
     """The five numbers of one half of the real records against the other: what a perfect generator would score.
 

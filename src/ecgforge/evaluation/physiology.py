@@ -9,6 +9,7 @@ half of RR only (QT 40 ms short above 100/min); P may be "found" where there is 
 synthetic records suffer alike: compare them, and do not read a single value as a finding.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -25,7 +26,7 @@ from scipy.stats import wasserstein_distance
 
 from ecgforge.errors import ConfigError, DataError
 from ecgforge.evaluation.beats import BEFORE_S, cut_beats
-from ecgforge.evaluation.fidelity import split_halves
+from ecgforge.evaluation.fidelity import SPLITS, split_halves
 from ecgforge.labels import vocabulary
 from ecgforge.r_peaks import find_r_peaks
 from ecgforge.record import EcgRecord
@@ -325,9 +326,6 @@ class RhythmRates:
     synthetic: Spread
 
 
-_SPLITS = 20  # of the real records into halves; one alone is a matter of luck
-
-
 def compare_physiology(
     real: Sequence[Physiology], synthetic: Sequence[Physiology], *, rng: np.random.Generator
 ) -> tuple[QuantityComparison, ...]:
@@ -344,7 +342,7 @@ def compare_physiology(
             f"expected 2 or more real records and at least one synthetic one, got {len(real)} and {len(synthetic)}"
         )
     patients = [measured.patient_id for measured in real]
-    splits = [split_halves(len(real), rng=rng, patients=patients) for _ in range(_SPLITS)]
+    splits = [split_halves(len(real), rng=rng, patients=patients) for _ in range(SPLITS)]
     comparisons = []
     for quantity in QUANTITIES:
         ours, theirs = _values(real, quantity.name), _values(synthetic, quantity.name)
@@ -354,7 +352,7 @@ def compare_physiology(
                 real=_spread(ours),
                 synthetic=_spread(theirs),
                 distance=_distance(ours, theirs),
-                floor=float(np.mean([_distance(ours[first], ours[second]) for first, second in splits])),
+                floor=_mean_known([_distance(ours[first], ours[second]) for first, second in splits]),
             )
         )
     return tuple(comparisons)
@@ -379,6 +377,12 @@ def _spread(values: Float[np.ndarray, "N"]) -> Spread:
     known = values[np.isfinite(values)]
     lower, median, upper = np.quantile(known, (0.25, 0.5, 0.75)) if len(known) else np.full(3, np.nan)
     return Spread(float(lower), float(median), float(upper), measurable=len(known) / len(values))
+
+
+def _mean_known(distances: Sequence[float]) -> float:
+    """Mean of those that are known: where few records can be measured, a half may have none of them."""
+    known = [distance for distance in distances if not math.isnan(distance)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def _distance(ours: Float[np.ndarray, "N"], theirs: Float[np.ndarray, "M"]) -> float:

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 
 from ecgforge.classify import Classifier
 from ecgforge.data.store import EcgStore
 from ecgforge.errors import ConfigError
+from ecgforge.labels import statement
 from ecgforge.scores import (
     Interval,
     MacroAuroc,
@@ -49,6 +51,7 @@ class Protocol:
 
     Raises:
         ConfigError: a test fold is learned from or validated on, or there is no seed.
+        LabelError: a pathology is no statement.
     """
 
     classifier: ClassifierTraining
@@ -67,6 +70,8 @@ class Protocol:
             )
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"expected one or more different seeds, got {self.seeds}")
+        for code in self.pathologies:
+            statement(code)
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Cell:
         against_real: Macro AUROC less that of the real-trained classifier on the same records, with its interval,
             mean over the seeds as above; None for the real-trained classifier itself.
         detail: All statements and groups, first seed.
-        pathologies: (code, scores) of the chosen pathologies, first seed; those the records do not have are left out.
+        pathologies: (code, scores of each seed) of the chosen pathologies; those the records do not have are left out.
     """
 
     trained_on: str
@@ -90,7 +95,7 @@ class Cell:
     seeds: tuple[float, ...]
     against_real: Interval | None
     detail: MacroAuroc
-    pathologies: tuple[tuple[str, PathologyScores], ...]
+    pathologies: tuple[tuple[str, tuple[PathologyScores, ...]], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +174,14 @@ def train_classifier(
     It is trained where FOLDER does not hold it finished.
     """
     train(replace(recipe, seed=seed), store, folder, device=device, report=report, extra=extra)
-    return Classifier.load(folder / "model")
+    return Classifier.load(folder / "model", device=judging_device(device))
+
+
+def judging_device(device: str) -> str:
+    """Where a classifier judges that was trained on this device."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
 
 
 def rows_tested(store: EcgStore, protocol: Protocol) -> Int[np.ndarray, "N"]:
@@ -250,18 +262,22 @@ def _cell(
         seeds=tuple(interval.estimate for interval in intervals),
         against_real=_mean(differences) if differences else None,
         detail=macro_auroc(truth, scores[0], vocabulary=first.config.vocabulary),
-        pathologies=tuple(_pathologies(truth, scores[0], judges[0])),
+        pathologies=tuple(_pathologies(truth, scores, judges)),
     )
 
 
 def _pathologies(
-    truth: Bool[np.ndarray, "N K"], score: Float[np.ndarray, "N K"], judge: _Judge
-) -> list[tuple[str, PathologyScores]]:
+    truth: Bool[np.ndarray, "N K"], scores: Sequence[Float[np.ndarray, "N K"]], judges: Sequence[_Judge]
+) -> list[tuple[str, tuple[PathologyScores, ...]]]:
     found = []
-    for code, threshold in judge.thresholds.items():
-        column = judge.classifier.config.labels.index(code)
+    for code in judges[0].thresholds:
+        column = judges[0].classifier.config.labels.index(code)
         if _both(truth[:, column]):
-            found.append((code, score_pathology(truth[:, column], score[:, column], threshold=threshold)))
+            by_seed = (
+                score_pathology(truth[:, column], score[:, column], threshold=judge.thresholds[code])
+                for score, judge in zip(scores, judges, strict=True)
+            )
+            found.append((code, tuple(by_seed)))
     return found
 
 

@@ -1,14 +1,14 @@
 """What real and synthetic ECGs can be compared in without finding a beat: spectra, lead correlations, lead laws."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy.signal import welch
 
 from ecgforge.errors import DataError
-from ecgforge.evaluation.fidelity import split_halves
+from ecgforge.evaluation.fidelity import SPLITS, split_halves
 from ecgforge.leads import STANDARD_LEADS, lead_law_residual
 from ecgforge.record import EcgRecord
 
@@ -27,7 +27,7 @@ class SpectrumComparison:
         real_db: (12, bands) mean over the records of 10 log10(power / mV^2).
         synthetic_db: Likewise.
         mean_difference_db: Mean absolute difference over leads and bands.
-        floor_db: The same between two halves of the real records.
+        floor_db: The same between two halves of the real records, mean over SPLITS.
     """
 
     bands_hz: tuple[tuple[float, float], ...]
@@ -45,7 +45,7 @@ class CorrelationComparison:
         real: (12, 12) mean over records of the correlation of two leads in time.
         synthetic: Likewise.
         mean_difference: Mean absolute difference over the 66 pairs of leads.
-        floor: The same between two halves of the real records.
+        floor: The same between two halves of the real records, mean over SPLITS.
     """
 
     real: Float[np.ndarray, "12 12"]
@@ -91,13 +91,12 @@ def compare_spectra(
     """
     _require_both(real, synthetic)
     ours, theirs = (np.stack([band_powers_db(record) for record in side]) for side in (real, synthetic))
-    first, second = _halves(real, rng)
     return SpectrumComparison(
         bands_hz=BANDS_HZ,
         real_db=ours.mean(axis=0),
         synthetic_db=theirs.mean(axis=0),
-        mean_difference_db=float(np.abs(ours.mean(axis=0) - theirs.mean(axis=0)).mean()),
-        floor_db=float(np.abs(ours[first].mean(axis=0) - ours[second].mean(axis=0)).mean()),
+        mean_difference_db=_power_difference(ours, theirs),
+        floor_db=_floor(_power_difference, ours, real, rng),
     )
 
 
@@ -124,12 +123,11 @@ def compare_correlations(
     """
     _require_both(real, synthetic)
     ours, theirs = (np.stack([lead_correlation(record) for record in side]) for side in (real, synthetic))
-    first, second = _halves(real, rng)
     return CorrelationComparison(
         real=np.nanmean(ours, axis=0),
         synthetic=np.nanmean(theirs, axis=0),
         mean_difference=_pair_difference(ours, theirs),
-        floor=_pair_difference(ours[first], ours[second]),
+        floor=_floor(_pair_difference, ours, real, rng),
     )
 
 
@@ -147,15 +145,25 @@ def compare_lead_laws(real: Sequence[EcgRecord], synthetic: Sequence[EcgRecord])
     return LeadLaws(float(np.median(ours)), max(ours), float(np.median(theirs)), max(theirs))
 
 
+def _power_difference(ours: Float[np.ndarray, "N 12 F"], theirs: Float[np.ndarray, "M 12 F"]) -> float:
+    return float(np.abs(ours.mean(axis=0) - theirs.mean(axis=0)).mean())
+
+
 def _pair_difference(ours: Float[np.ndarray, "N 12 12"], theirs: Float[np.ndarray, "M 12 12"]) -> float:
     pairs = np.triu_indices(len(STANDARD_LEADS), k=1)
     return float(np.abs(np.nanmean(ours, axis=0) - np.nanmean(theirs, axis=0))[pairs].mean())
 
 
-def _halves(
-    records: Sequence[EcgRecord], rng: np.random.Generator
-) -> tuple[Int[np.ndarray, "N1"], Int[np.ndarray, "N2"]]:
-    return split_halves(len(records), rng=rng, patients=[record.patient.patient_id or "" for record in records])
+def _floor(
+    difference: Callable[[np.ndarray, np.ndarray], float],
+    values: Float[np.ndarray, "N 12 _"],
+    records: Sequence[EcgRecord],
+    rng: np.random.Generator,
+) -> float:
+    """Mean difference between random halves of the real records, a patient's together."""
+    patients = [record.patient.patient_id or "" for record in records]
+    splits = (split_halves(len(records), rng=rng, patients=patients) for _ in range(SPLITS))
+    return float(np.mean([difference(values[first], values[second]) for first, second in splits]))
 
 
 def _require_both(real: Sequence[EcgRecord], synthetic: Sequence[EcgRecord]) -> None:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from ecgforge.errors import EcgforgeError
 from ecgforge.serving import (
+    beat_commands,
     checkpoint_commands,
     data_commands,
     generate_commands,
@@ -60,8 +61,8 @@ app.command("import-original", rich_help_panel=_TRAIN)(checkpoint_commands.impor
 app.command("export-original", rich_help_panel=_TRAIN)(checkpoint_commands.export_original)
 app.command("evaluate", rich_help_panel=_JUDGE)(evaluate)
 app.command("privacy", rich_help_panel=_JUDGE)(privacy)
-app.command("beats", rich_help_panel=_JUDGE)(study_commands.beats)
-app.command("interpolate", rich_help_panel=_JUDGE)(study_commands.interpolate)
+app.command("beats", rich_help_panel=_JUDGE)(beat_commands.beats)
+app.command("interpolate", rich_help_panel=_JUDGE)(beat_commands.interpolate)
 app.add_typer(turing_commands.app, name="turing", rich_help_panel=_JUDGE)
 app.add_typer(study_commands.app, name="study", rich_help_panel=_JUDGE)
 

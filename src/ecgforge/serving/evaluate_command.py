@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ecgforge.errors import ConfigError
 from ecgforge.serving.data_commands import parse_folds
 from ecgforge.serving.notes import note
+from ecgforge.serving.options import classifier_recipe, named_stores, whole_numbers
 from ecgforge.serving.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -42,25 +42,19 @@ def evaluate(
 
     Example: `ecgforge evaluate --real ptbxl100 --synthetic sssd=twin100 --out report`
     """
-    from ecgforge.config import resolve
     from ecgforge.data.store import EcgStore
     from ecgforge.evaluation.assessment import assess
     from ecgforge.evaluation.protocols import Protocol
     from ecgforge.evaluation.report import write_report
-    from ecgforge.training.presets import preset
-    from ecgforge.training.settings import ClassifierTraining
 
-    recipe = resolve(preset(classifier), overrides=set_ or ())
-    if not isinstance(recipe, ClassifierTraining):
-        raise ConfigError(f"expected the preset of a classifier, got {classifier}")
     protocol = Protocol(
-        classifier=recipe,
+        classifier=classifier_recipe(classifier, set_ or ()),
         test_folds=parse_folds(test_folds),
         seeds=whole_numbers(seeds),
         pathologies=tuple(code.strip() for code in pathologies.split(",") if code.strip()),
         augment=augment,
     )
-    stores = {name: EcgStore.open(path) for name, path in map(_named_store, synthetic)}
+    stores = {name: EcgStore.open(path) for name, path in named_stores(synthetic).items()}
     with progress_bar("Measuring") as bar:
         assessment = assess(
             EcgStore.open(real),
@@ -80,25 +74,6 @@ def evaluate(
             f"({interval.low:.4f} to {interval.high:.4f})"
         )
     typer.echo(f"report: {written[-1]}")
-
-
-def _named_store(text: str) -> tuple[str, Path]:
-    name, equals, path = text.partition("=")
-    if not equals or not name or not path:
-        raise ConfigError(f"expected --synthetic NAME=STORE, got {text!r}")
-    return name, Path(path)
-
-
-def whole_numbers(text: str) -> tuple[int, ...]:
-    """`1,2,3` as numbers.
-
-    Raises:
-        ConfigError: the text is none.
-    """
-    try:
-        return tuple(int(word) for word in text.split(","))
-    except ValueError:
-        raise ConfigError(f"expected whole numbers such as 1,2,3, got {text!r}") from None
 
 
 _LINES = 10  # status lines of one training

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from ecgforge.errors import ConfigError, DataError
+from ecgforge.errors import ConfigError
 from ecgforge.serving.data_commands import parse_folds
+from ecgforge.serving.options import require_writable
 from ecgforge.serving.progress import progress_bar
 
 
@@ -59,7 +60,7 @@ def privacy(
     settings = PrivacySettings(parse_folds(train_folds), parse_folds(test_folds), records, seed)
     real_store, synthetic_store = EcgStore.open(real), EcgStore.open(synthetic)
     _require_device(device)
-    _make_folder(out)
+    require_writable(out)
     judge = Classifier.load(classifier, device=device) if classifier else None
     generator = load_model(locate_model(model)) if model else None
     with progress_bar("Auditing") as bar:
@@ -95,10 +96,3 @@ def _require_device(device: str) -> None:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch's ways to say so
         raise ConfigError(f"cannot compute on the device {device!r}: {str(error).splitlines()[0]}") from error
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"expected a folder that can be written for --out, got {folder}: {error}") from error
