@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     cores = os.cpu_count() or 1
-    options = SamplingOptions(steps=arguments.steps, batch_size=max(1, min(8, arguments.records // (2 * cores))))
+    options = SamplingOptions(steps=arguments.steps)
 
     def sample(processes: int | None, threads: int) -> None:
         torch.set_num_threads(threads)

@@ -1,5 +1,6 @@
 """Sampling: record i of a seed is one record, however it is made; output is a lawful, marked 12-lead record."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -136,6 +137,17 @@ def test_wrong_wishes_are_refused_before_sampling(generator: Generator, tmp_path
         SamplingOptions(steps=0)
     with pytest.raises(LabelError, match=r"at most 1, got \{'AFIB': 1\.5\}"):
         generator.sample({"AFIB": 1.5})
+    for statements in ({}, {"sr": 1, "SR": 0.5}):
+        with pytest.raises(LabelError, match="one or more statements, each once"):
+            generator.sample(statements)
+    for wrong in ({"guidance": math.nan}, {"guidance": math.inf}, {"guidance": -1.0}):
+        with pytest.raises(ConfigError, match="guidance weight of 0 or more"):
+            SamplingOptions(**wrong)
+    for duration in (math.nan, math.inf, -1.0):
+        with pytest.raises(ConfigError, match="duration in seconds"):
+            SamplingOptions(duration=duration)
+    with pytest.raises(ConfigError, match="guidance interval of noise over signal"):
+        SamplingOptions(guidance_interval=(2.0, 1.0))
     with pytest.raises(ConfigError, match="the device 'toaster'"):
         Generator(Model(config=generator.config, network=SssdEcg(TINY_NETWORK)), device="toaster")
     with pytest.raises(ConfigError, match="seed from 0"):
@@ -167,3 +179,35 @@ def test_default_weights_make_an_ecg() -> None:
 def test_facts_are_refused_by_a_model_that_knows_none(generator: Generator) -> None:
     with pytest.raises(ConfigError, match="cannot be asked for sex, heart_rate: this model knows statements only"):
         generator.sample("AFIB", facts=Facts(sex="male", heart_rate=70), options=QUICK)
+
+
+def test_open_statements_and_guidance_in_an_interval(tiny_patch_model: Path) -> None:
+    patches = Generator.load(tiny_patch_model)
+    job = Job(0, {"AFIB": 1.0})
+    told = patches.condition(job, others="unknown")
+    assert told[vocabulary("all").labels.index("AFIB")] == 1
+    assert np.isnan(told[: len(vocabulary("all"))]).sum() == len(vocabulary("all")) - 1
+    options = SamplingOptions(steps=6)
+    plain, open_others, guided, nowhere, everywhere = (
+        signals(patches.sample("AFIB", options=replace(options, **changed)))
+        for changed in (
+            {},
+            {"others": "unknown"},
+            {"guidance": 2.0},
+            {"guidance": 2.0, "guidance_interval": (1e6, 1e7)},
+            {"guidance": 2.0, "guidance_interval": (0.0, 1e7)},
+        )
+    )
+    assert (plain != open_others).any() and (plain != guided).any()
+    assert np.array_equal(plain, nowhere) and np.array_equal(guided, everywhere)
+
+
+@pytest.mark.parametrize("native", ["1", "0"], ids=["native", "plain"])
+def test_bfloat16_products_of_patches(tiny_patch_model: Path, monkeypatch: pytest.MonkeyPatch, native: str) -> None:
+    monkeypatch.setenv("ECGFORGE_NATIVE", native)
+    patches = Generator.load(tiny_patch_model)
+    exact, rounded = (
+        signals(patches.sample(SETS, seed=5, options=replace(QUICK, precision=precision)))
+        for precision in ("float32", "bfloat16")
+    )
+    assert 1e-5 < np.linalg.norm(rounded - exact) / np.linalg.norm(exact) < 0.05

@@ -1,6 +1,8 @@
 """How many processes sample, and that nobody can tell from the records."""
 
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +44,23 @@ def test_the_chosen_way_makes_the_same_records(
         assert np.all(np.diff(part) > 0)
 
 
+def test_every_process_has_something_to_do(tiny_patch_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six records in batches of up to eight are cut for two processes."""
+    sizes = []
+
+    class Pool(ProcessPoolExecutor):
+        def map(self, function: Any, tasks: Any, **options: Any) -> Any:
+            sizes.extend(len(jobs) for jobs, _, _ in tasks)
+            return super().map(function, tasks, **options)
+
+    monkeypatch.setattr("ecgforge.parallel.ProcessPoolExecutor", Pool)
+    made = sample_jobs(jobs_of("SR", n=6), options=SamplingOptions(steps=2), model=tiny_patch_model, processes=2)
+    assert len(list(made)) == 6 and sizes == [3, 3]
+
+
 def test_no_processes_are_refused(tiny_patch_model: Path) -> None:
     options = SamplingOptions(steps=2)
     with pytest.raises(ConfigError, match="1 or more processes, got 0"):
         sample_jobs(jobs_of("SR"), options=options, model=tiny_patch_model, processes=0)
+    with pytest.raises(ConfigError, match="seed from 0"):
+        sample_jobs(jobs_of("SR"), seed=-1, options=options, model=tiny_patch_model, processes=2)

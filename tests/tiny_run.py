@@ -96,7 +96,7 @@ def tiny_classifier(**changes: object) -> ClassifierTraining:
         name="tiny-classifier",
         network=XResNetConfig(blocks=(1,), strides=(1,), stem=(4, 4, 8), width=8, expansion=1, head=8, dropout=0.0),
         data=DataConfig(folds=(1, 2, 3, 4, 5, 6), leads=STANDARD_LEADS),
-        stages=(Stage(steps=4, samples=125),),
+        stages=(Stage(steps=4, samples=250),),
         validation_folds=(7, 8),
         validate_every=2,
         batch_size=8,

@@ -1,5 +1,6 @@
 """Generator: load a model once, sample as many records as wanted. The command line and notebooks use only this."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -91,6 +92,9 @@ class SamplingOptions:
             windows that are blended at every noise level (see diffusion.windows); only diffusion models make them.
         precision: Of the operands of matrix products. "bfloat16" is meant for accelerators and for processors with
             instructions for it; on others it is slower.
+
+    Raises:
+        ConfigError: a value is none of these or out of range.
     """
 
     sampler: SamplerName | None = None
@@ -107,12 +111,16 @@ class SamplingOptions:
             raise ConfigError(f"expected a sampler out of {', '.join(SAMPLERS)}, got {self.sampler!r}")
         if self.precision not in get_args(Precision):
             raise ConfigError(f"expected a precision out of {', '.join(get_args(Precision))}, got {self.precision!r}")
+        if self.others not in get_args(Others):
+            raise ConfigError(f"expected the others to be one of {', '.join(get_args(Others))}, got {self.others!r}")
         if self.batch_size < 1:
             raise ConfigError(f"expected a batch size of 1 or more, got {self.batch_size}")
         if self.steps is not None and self.steps < 1:
             raise ConfigError(f"expected 1 or more sampling steps, or None for the sampler's own, got {self.steps}")
-        if self.guidance < 0:
+        if not 0 <= self.guidance < math.inf:
             raise ConfigError(f"expected a guidance weight of 0 or more, got {self.guidance}")
+        if self.duration is not None and not 0 < self.duration < math.inf:
+            raise ConfigError(f"expected a duration in seconds, got {self.duration}")
         if self.guidance_interval is not None and not 0 <= self.guidance_interval[0] < self.guidance_interval[1]:
             raise ConfigError(
                 f"expected a guidance interval of noise over signal, 0 <= low < high, got {self.guidance_interval}"
@@ -140,14 +148,17 @@ def jobs_of(statements: Statements | Sequence[Statements], *, n: int = 1, facts:
 
 def _checked(grades: Mapping[str, float]) -> dict[str, float]:
     """Statements given as a mapping, as strictly as parse_statements takes a text."""
-    bad = {code: grade for code, grade in grades.items() if not 0 < grade <= 1}
+    bad = {name: grade for name, grade in grades.items() if not 0 < grade <= 1}
     if bad:
         raise LabelError(f"expected grades above 0 and at most 1, got {bad}")
-    return {statement(code).code: float(grade) for code, grade in grades.items()}
+    checked = {statement(name).code: float(grade) for name, grade in grades.items()}
+    if not checked or len(checked) < len(grades):
+        raise LabelError(f"expected one or more statements, each once, got {dict(grades)}")
+    return checked
 
 
 def _share_of(progress: Progress | None, calls: int, *, start: int, size: int) -> Progress | None:
-    """A batch's progress, counted in network calls per record, as part of the whole."""
+    """A batch's progress, counted in steps per record, as part of the whole."""
     if progress is None:
         return None
     return lambda done, total: progress(start * total + done * size, calls)
@@ -213,7 +224,7 @@ class Generator:
             seed: Record i of the result is drawn from stream i of this seed.
             facts: Age, sex and heart rate to ask for as well, if the model knows them.
             options: Sampler, steps and batch size.
-            progress: Called with (network calls done, network calls in all).
+            progress: Called with (steps done, steps in all).
 
         Returns:
             12-lead records in standard order, mV, marked as synthetic.
@@ -240,10 +251,10 @@ class Generator:
         spreading work over processes.
 
         Raises:
-            LabelError, ConfigError: as `sample`, before anything is computed.
+            LabelError, ConfigError: as `sample`, when the first record is asked for and before anything is computed.
         """
-        conditions = self.check(jobs, options=options)
-        calls = self.count_calls(options) * len(jobs)
+        conditions = self.check(jobs, seed=seed, options=options)
+        calls = self.count_steps(options) * len(jobs)
         with kernels_kept(self._network):
             for start in range(0, len(jobs), options.batch_size):
                 batch = jobs[start : start + options.batch_size]
@@ -257,12 +268,13 @@ class Generator:
                 for signal, job in zip(signals, batch, strict=True):
                     yield self._record(signal, job, seed=seed)
 
-    def check(self, jobs: Sequence[Job], *, options: SamplingOptions) -> list[Float[np.ndarray, "K"]]:
+    def check(self, jobs: Sequence[Job], *, seed: int, options: SamplingOptions) -> list[Float[np.ndarray, "K"]]:
         """Conditions of the jobs, after everything a user could have got wrong was looked at.
 
         Raises:
             LabelError, ConfigError: as `sample`.
         """
+        record_stream(seed, 0)
         self.levels(options)
         self._samples(options)
         if options.wants_unknown and not self.knows_unknown:
@@ -286,8 +298,8 @@ class Generator:
         statements = self.config.vocabulary.encode(job.statements, strict=True, others=others)
         return np.concatenate([statements, job.facts.encode(self.facts)])
 
-    def count_calls(self, options: SamplingOptions) -> int:
-        """Network calls a record takes.
+    def count_steps(self, options: SamplingOptions) -> int:
+        """Steps a record takes, each a network call; guidance and windows take further ones.
 
         Raises:
             ConfigError: this model cannot make that many steps.
@@ -387,11 +399,9 @@ class Generator:
         if options.duration is None:
             return self.length
         samples = round(options.duration * self.config.rate)
-        grid = self.config.network.patch if isinstance(self.config.network, PatchS4Config) else 1
-        if self.config.schedule is None or samples < self.length or samples % grid:
-            step = f" in steps of {grid / self.config.rate:g} s" if grid > 1 else ""
+        if self.config.schedule is None or samples < self.length:
             raise ConfigError(
-                f"expected a duration of {self.length / self.config.rate:g} s or more{step} and a diffusion model, got "
+                f"expected a duration of {self.length / self.config.rate:g} s or more and a diffusion model, got "
                 f"{options.duration:g} s and {self.config.name}"
             )
         return samples

@@ -5,6 +5,7 @@ A network call is too small for many threads, so that processes of one thread ea
 record takes depends on model, sampler and machine, so it is measured on the first records.
 """
 
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from ecgforge.errors import ConfigError
 from ecgforge.generate import Generator, Job, Progress, SamplingOptions
 from ecgforge.record import EcgRecord
 
-_Worker = tuple[Path | None, str]  # model and device
+_Worker = tuple[Path, str]  # model and device
 _Task = tuple[Sequence[Job], int, SamplingOptions]
 
 _START_SECONDS = 5.0  # until a worker process makes records: PyTorch is imported, the model loaded and folded
@@ -45,14 +46,14 @@ def sample_jobs(
         device: Where every process samples.
         processes: How many; 1 samples here, on all threads. None makes two records here and takes as many as pay for
             the others, one a core at the most; scripts then need the usual `if __name__ == "__main__":`.
-        progress: Called with (done, total), in network calls or in records.
+        progress: Called with (done, total), in steps or in records.
 
     Raises:
         LabelError, ConfigError, CheckpointError: before any process is started.
     """
     model = locate_model(model)  # once, not in every process
     generator = Generator.load(model, device=device)
-    generator.check(jobs, options=options)
+    generator.check(jobs, seed=seed, options=options)
     if processes is not None and processes < 1:
         raise ConfigError(f"expected 1 or more processes, got {processes}")
     worker = model, device
@@ -109,7 +110,7 @@ def _spread(
     options: SamplingOptions,
     progress: Progress | None,
 ) -> Iterator[EcgRecord]:
-    size, done = options.batch_size, 0
+    size, done = min(options.batch_size, math.ceil(len(jobs) / processes)), 0  # every process has something to do
     tasks = [(jobs[start : start + size], seed, options) for start in range(0, len(jobs), size)]
     with ProcessPoolExecutor(
         processes, mp_context=get_context("spawn"), initializer=_start_worker, initargs=worker
@@ -124,7 +125,7 @@ def _spread(
 _worker_generator: Generator | None = None  # one per worker process, set when it starts
 
 
-def _start_worker(model: Path | None, device: str) -> None:
+def _start_worker(model: Path, device: str) -> None:
     global _worker_generator
     torch.set_num_threads(1)
     _worker_generator = Generator.load(model, device=device)

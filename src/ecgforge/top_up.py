@@ -101,7 +101,7 @@ def top_up(
         minimum: Records wanted of each statement.
         seed: The same seed adds the same records.
         options: Sampler, steps, batch size.
-        progress: Called with (network calls done, network calls in all).
+        progress: Called with (steps done, steps in all).
 
     Raises:
         DataError: numbers of signals and statement sets differ, or the signals are not 12 leads of the length that
@@ -149,7 +149,7 @@ def top_up_store(
         folds: The folds to learn from, None for all; the others are neither counted nor drawn from.
         seed: The same seed adds the same records.
         options: Sampler, steps, batch size.
-        progress: Called with (network calls done, network calls in all).
+        progress: Called with (steps done, steps in all).
 
     Returns:
         The synthetic records. The column `source_file` of its index names the record whose statements each one has,

@@ -29,7 +29,7 @@ NETWORK = replace(TINY_NETWORK, length=SAMPLES)
 RECIPE = tiny_classifier(
     data=DataConfig(folds=(1, 2, 3, 4), leads=STANDARD_LEADS),
     validation_folds=(7,),
-    stages=(Stage(steps=2, samples=125),),
+    stages=(Stage(steps=2, samples=250),),
 )
 PROTOCOL = Protocol(classifier=RECIPE, test_folds=(8,), seeds=(0, 1))
 OPTIONS = SamplingOptions(steps=1)

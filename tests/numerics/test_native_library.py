@@ -52,6 +52,19 @@ def test_without_a_working_compiler_the_reason_is_said(tmp_path: Path) -> None:
     assert isinstance(unwritable, Absent) and "file" in unwritable.reason
 
 
+def test_a_user_without_a_home_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(library_module.Path, "home", homeless)
+    library_module._found_kernels.cache_clear()
+    try:
+        assert native_kernels() == Absent("Could not determine home directory.")
+    finally:
+        library_module._found_kernels.cache_clear()
+
+
 def test_processes_may_compile_at_the_same_time(tmp_path: Path) -> None:
     path, folder = source(tmp_path, ANSWER), tmp_path / "cache"
     compiled(source(tmp_path, ANSWER), tmp_path / "other")

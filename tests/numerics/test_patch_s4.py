@@ -40,7 +40,16 @@ def test_attention_equals_the_textbook_formula() -> None:
     torch.testing.assert_close(attention(x), attention.output(torch.cat(heads, dim=2)))
 
 
-@pytest.mark.parametrize("sizes", [{"features": 24, "head": 16}, {"features": 21, "head": 7}])
+def test_angles_do_not_suffer_from_bfloat16() -> None:
+    """The last of 250 patches has turned by 249 radians; rounded to bfloat16 that would be 248 or 250."""
+    x = torch.randn(1, 250, 1, 1, 8, generator=torch.Generator().manual_seed(0))
+    rounded = rotate(x.bfloat16()).float()
+    assert float((rounded - rotate(x)).abs().max()) < 0.03 * float(x.abs().max())
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"features": 24, "head": 16}, {"features": 21, "head": 7}, {"head": 0}, {"head": -32}]
+)
 def test_heads_must_fit(sizes: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="multiple of an even head"):
         PatchS4Config(attention_every=2, **sizes)

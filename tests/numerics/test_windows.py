@@ -24,16 +24,18 @@ def test_windows_cover_the_record_and_their_weights_sum_to_one(total: int, overl
     assert starts[0] == 0 and starts[-1] == total - 64
     assert all(0 < b - a <= 64 - overlap for a, b in itertools.pairwise(starts))
     weights = window_weights(total, length=64, overlap=overlap)
-    torch.testing.assert_close(weights.sum(0), torch.ones(total, dtype=torch.float64), rtol=1e-12, atol=1e-12)
+    assert weights.shape == (len(starts), 64) and (weights > 0).all()
+    sums = torch.zeros(total, dtype=torch.float64)
     for start, row in zip(starts, weights, strict=True):
-        assert (row[start : start + 64] > 0).all() and row.count_nonzero() == 64
+        sums[start : start + 64] += row
+    torch.testing.assert_close(sums, torch.ones(total, dtype=torch.float64), rtol=1e-12, atol=1e-12)
 
 
 def test_weights_are_raised_cosines_where_two_windows_meet() -> None:
     weights = window_weights(112, length=64, overlap=16)
-    assert (weights[0, :48] == 1).all() and (weights[1, 64:] == 1).all()
+    assert (weights[0, :48] == 1).all() and (weights[1, 16:] == 1).all()
     expected = torch.tensor([math.sin(math.pi / 2 * (i + 0.5) / 16) ** 2 for i in range(16)], dtype=torch.float64)
-    torch.testing.assert_close(weights[1, 48:64], expected)
+    torch.testing.assert_close(weights[1, :16], expected)
 
 
 @pytest.mark.parametrize("total", [64, 90, 200])

@@ -174,7 +174,7 @@ def test_wrong_wishes_for_studies(folded: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="apart from the folds"):
         run(*augment, "--test-folds", "8", "--out", tmp_path / "out")
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="folder that can be written for --out"):
+    with pytest.raises(ConfigError, match="folder that can be written as --out"):
         run(*augment, "--out", tmp_path / "file")
     with pytest.raises(ConfigError, match="got the classifier xresnet1d50"):
         run("study", "convergence", "xresnet1d50", "--real", folded, "--out", tmp_path / "out",

@@ -39,7 +39,7 @@ def windowed(denoiser_at: Callable[[int], Denoiser], *, length: int, overlap: in
         x_0 = torch.zeros_like(x)
         for start, weight in zip(starts, weights, strict=True):
             part = slice(start, start + length)
-            x_0[:, :, part] += weight[part] * denoiser_at(start)(x[:, :, part], level)
+            x_0[:, :, part] += weight * denoiser_at(start)(x[:, :, part], level)
         return x_0
 
     return denoised
@@ -56,8 +56,8 @@ def window_starts(total: int, *, length: int, overlap: int) -> tuple[int, ...]:
     return (*range(0, total - length, length - overlap), total - length)
 
 
-def window_weights(total: int, *, length: int, overlap: int) -> Float[Tensor, "W L"]:
-    """Weight of each window at each sample of the record, 0 outside the window; they sum to 1 at every sample.
+def window_weights(total: int, *, length: int, overlap: int) -> Float[Tensor, "W l"]:
+    """Weight of each window at each of its own samples; where windows overlap their weights sum to 1.
 
     Raises:
         ConfigError: the record is shorter than a window.
@@ -66,7 +66,7 @@ def window_weights(total: int, *, length: int, overlap: int) -> Float[Tensor, "W
     from_edge = torch.arange(length, dtype=torch.float64).minimum(torch.arange(length).flip(0)) + 0.5
     # A raised cosine over the overlap: two neighbours' ramps sum to 1 by themselves. Never 0, so that ends have weight.
     ramp = torch.sin(math.pi / 2 * (from_edge / max(overlap, 1)).clamp(max=1)).square()
-    weights = torch.zeros(len(starts), total, dtype=torch.float64)
-    for row, start in zip(weights, starts, strict=True):
-        row[start : start + length] = ramp
-    return weights / weights.sum(0)
+    sums = torch.zeros(total, dtype=torch.float64)
+    for start in starts:
+        sums[start : start + length] += ramp
+    return torch.stack([ramp / sums[start : start + length] for start in starts])

@@ -79,7 +79,7 @@ def interpolate(
         n: Noises, that is records per grade.
         seed: Noise i is that of record i of this seed.
         options: Sampler, steps and batch size.
-        progress: Called with (network calls done, network calls in all).
+        progress: Called with (steps done, steps in all).
 
     Raises:
         ConfigError: no grades, one outside [0, 1], or n below 1.

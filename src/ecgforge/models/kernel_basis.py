@@ -220,6 +220,10 @@ class KernelBasis:
     own: Float[Tensor, "H N r"]
     shared: Float[Tensor, "r L"] | None
 
+    def to(self, device: torch.device) -> "KernelBasis":
+        """The same functions on a device."""
+        return KernelBasis(self.own.to(device), None if self.shared is None else self.shared.to(device))
+
     def contract(self, weights: Float[Tensor, "H c N"], length: int) -> Float[Tensor, "H c l"]:
         """Sum of weights times functions, the first `length` samples."""
         if self.shared is None:

@@ -65,7 +65,8 @@ class PatchS4Config:
             raise ConfigError("expected network sizes of 1 or more")
         if self.length % self.patch:
             raise ConfigError(f"expected length a multiple of patch = {self.patch}, got {self.length}")
-        if self.attention_every < 0 or (self.attention_every and (self.features % self.head or self.head % 2)):
+        fits = self.head >= 1 and self.features % self.head == 0 and self.head % 2 == 0
+        if self.attention_every < 0 or (self.attention_every and not fits):
             raise ConfigError(
                 f"expected attention_every of 0 or more and features a multiple of an even head = {self.head}, "
                 f"got {self.attention_every} and {self.features}"
@@ -147,15 +148,19 @@ def rotate(x: Float[Tensor, "B L P H D"]) -> Float[Tensor, "B L P H D"]:
     Source: rotary position embedding, arXiv 2104.09864, equation (34); the wavelengths span a record of 250 patches.
     """
     angle = turning_angles(x.shape[1], x.shape[-1] // 2, like=x)[:, None, None]
-    cos, sin = angle.cos(), angle.sin()
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
 def turning_angles(patches: int, pairs: int, *, like: Tensor) -> Float[Tensor, "P pairs"]:
-    """The angle of every pair of features at every patch, on the device and in the dtype of `like`."""
-    speed = _LONGEST ** -(torch.arange(pairs, device=like.device, dtype=like.dtype) / pairs)
-    return torch.arange(patches, device=like.device, dtype=like.dtype)[:, None] * speed
+    """The angle of every pair of features at every patch, on the device of `like`, in float32 at the least.
+
+    In bfloat16 the number of a late patch is off by one, and so is the angle.
+    """
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    speed = _LONGEST ** -(torch.arange(pairs, device=like.device, dtype=dtype) / pairs)
+    return torch.arange(patches, device=like.device, dtype=dtype)[:, None] * speed
 
 
 class Attention(nn.Module):

@@ -104,12 +104,16 @@ class DplrKernel(nn.Module):
         return kept
 
     def _compute_basis(self) -> KernelBasis:
-        system, dt, dtype = self._system(), self.log_dt.double().exp(), self.C.dtype
+        # Float64, which Apple's GPUs do not have.
+        on = torch.device("cpu") if self.C.device.type == "mps" else self.C.device
+        Lambda, P, B = (_complex(part.to(on)) for part in (self.Lambda, self.P, self.B))
+        dt, dtype = self.log_dt.to(on).double().exp(), self.C.dtype
         low_rank = None
         size = self.C.shape[1] * 2 * self.C.shape[2] * self.length
         if self.cauchy == "full" and dtype != torch.float64 and size >= _WORTH_SHARING:
-            low_rank = low_rank_basis(*system, dt, length=self.length, dtype=dtype)
-        return low_rank or full_basis(*system, dt, length=self.length, cauchy=self.cauchy, dtype=dtype)
+            low_rank = low_rank_basis(Lambda, P, B, dt, length=self.length, dtype=dtype)
+        basis = low_rank or full_basis(Lambda, P, B, dt, length=self.length, cauchy=self.cauchy, dtype=dtype)
+        return basis.to(self.C.device)
 
     def forward(self, length: int) -> Float[Tensor, "c H L"]:
         """Both kernels, cut to `length` samples; the cut kernel is exact for the shorter record.

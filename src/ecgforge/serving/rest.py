@@ -195,7 +195,7 @@ def _add_jobs(app: FastAPI, generator: Generator, queue: JobQueue, limits: Limit
     def start_job(request: JobRequest, response: Response) -> JobAnswer:
         """Ask for synthetic ECGs. The answer names the job; ask for its state until it has ended."""
         options = SamplingOptions(sampler=request.sampler, steps=request.steps)
-        _require_within(limits, records=_size_of(request), steps=generator.count_calls(options))
+        _require_within(limits, records=_size_of(request), steps=generator.count_steps(options))
         status = queue.submit(Order(jobs=request.jobs(), seed=request.seed, options=options))
         response.headers["Location"] = f"/jobs/{status.job_id}"
         return JobAnswer.of(status)

@@ -1,7 +1,7 @@
 """The taps of an S4 layer's convolution, contracted with C before the inverse transform.
 
-The layer's own way through a basis (s4.dplr_basis) is made for training, where one basis serves many C; for one C
-the contraction needs N times fewer inverse transforms and no memory for the basis (9 GB at the papers' size).
+The layer's own way through a basis (kernel_basis.dplr_basis) is made for training, where one basis serves many C; for
+one C the contraction needs N times fewer inverse transforms and no memory for the basis (9 GB at the papers' size).
 """
 
 import torch

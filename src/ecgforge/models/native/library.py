@@ -69,7 +69,10 @@ def native_kernels() -> ctypes.CDLL | Absent:
 
 @cache
 def _found_kernels() -> ctypes.CDLL | Absent:
-    found = build(_SOURCE, folder=cache_folder())
+    try:
+        found = build(_SOURCE, folder=cache_folder())
+    except RuntimeError as error:  # a user without a home folder
+        found = Absent(str(error))
     if isinstance(found, Absent):
         logger.info("sampling without native kernels: %s", found.reason)
         return found
@@ -104,7 +107,7 @@ def build(source: Path, *, folder: Path, compilers: Sequence[str] = _COMPILERS) 
         return ctypes.CDLL(str(library))
     except subprocess.SubprocessError as error:
         return Absent(f"{compiler} failed on {source.name}: {error}")
-    except (OSError, RuntimeError) as error:  # no home, folder not writable or not executable
+    except OSError as error:  # folder not writable or not executable
         return Absent(str(error))
 
 

@@ -147,7 +147,7 @@ class JobQueue:
             QueueFullError: too many jobs wait.
         """
         order = replace(order, options=replace(order.options, batch_size=_BATCH_SIZE))
-        self._generator.check(order.jobs, options=order.options)
+        self._generator.check(order.jobs, seed=order.seed, options=order.options)
         with self._changed:
             self._forget_expired()
             if len(self._waiting) >= self._limits.waiting:
