@@ -76,9 +76,54 @@ def test_a_stopped_copy_goes_on(real: EcgStore, model: Path, tmp_path: Path, mon
     np.testing.assert_array_equal(resumed.signals, whole.signals)
 
 
+def stop_after_the_first_part(real: EcgStore, dest: Path, **how: object) -> None:
+    """Begin a copy, and stop it when its first part is written."""
+
+    class Stopped(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        copy_store(real, dest, progress=stop, **how)  # type: ignore[arg-type]
+
+
+def test_other_folds_with_as_many_records_are_another_copy(real: EcgStore, model: Path, tmp_path: Path) -> None:
+    # Folds 1,2 and 1,3 of this store have six records each, the first of both in row 0.
+    assert [len(real.rows(folds=folds)) for folds in ((1, 2), (1, 3))] == [6, 6]
+    stop_after_the_first_part(real, tmp_path / "copy", model=model, folds=(1, 2), options=OPTIONS)
+    with pytest.raises(DataError, match=r"parts of another copy \(other folds\)"):
+        copy_store(real, tmp_path / "copy", model=model, folds=(1, 3), options=OPTIONS)
+    resumed = copy_store(real, tmp_path / "copy", model=model, folds=(2, 1), options=OPTIONS)
+    whole = copy_store(real, tmp_path / "whole", model=model, options=OPTIONS)
+    np.testing.assert_array_equal(resumed.signals, whole.signals[real.rows(folds=(1, 2))])
+
+
+def test_a_stopped_copy_with_a_guidance_interval_goes_on(real: EcgStore, model: Path, tmp_path: Path) -> None:
+    options = replace(OPTIONS, guidance_interval=(0.3, 5.0))
+    stop_after_the_first_part(real, tmp_path / "copy", model=model, options=options)
+    assert len(copy_store(real, tmp_path / "copy", model=model, options=options)) == len(real)
+    with pytest.raises(DataError, match=r"other guidance interval"):
+        copy_store(real, tmp_path / "copy", model=model, options=replace(options, guidance_interval=(0.3, 4.0)))
+
+
 def test_what_stands_there_is_not_overwritten(real: EcgStore, model: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="exists"):
         copy_store(real, real.path, model=model, options=OPTIONS)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(DataError, match="exists"):
+        copy_store(real, tmp_path / "folder", model=model, options=OPTIONS)
+
+
+def test_a_finished_twin_is_opened_by_the_call_that_made_it_only(real: EcgStore, model: Path, tmp_path: Path) -> None:
+    made = copy_store(real, tmp_path / "twin", model=model, folds=(1, 2), options=OPTIONS)
+    before = (made.path / "manifest.json").stat()
+    again = copy_store(real, tmp_path / "twin", model=model, folds=(1, 2), options=replace(OPTIONS, batch_size=3))
+    np.testing.assert_array_equal(again.signals, made.signals)
+    assert (made.path / "manifest.json").stat() == before
+    with pytest.raises(DataError, match=r"twin holds another copy \(other folds, seed\)"):
+        copy_store(real, tmp_path / "twin", model=model, folds=(1, 3), options=OPTIONS, seed=1)
 
 
 def test_another_rate_is_refused(real: EcgStore, tmp_path: Path) -> None:

@@ -24,6 +24,11 @@ _BATCH = 64  # records; changes memory, not the result
 Progress = Callable[[int, int], None]
 
 
+def crop_samples(rate: float) -> int:
+    """Samples of a crop at a sampling rate (Hz)."""
+    return round(CROP_S * rate)
+
+
 def crop_starts(samples: int, *, crop: int) -> tuple[int, ...]:
     """Where the half-overlapping crops of a record begin; the last one ends with the record.
 
@@ -103,7 +108,7 @@ class Classifier:
                 f"expected records at {self.config.rate:g} Hz, the classifier's rate, the store {store.path} has "
                 f"{store.rate:g} Hz; build it at {self.config.rate:g} Hz"
             )
-        crop = round(CROP_S * self.config.rate)
+        crop = crop_samples(self.config.rate)
         rows = np.asarray(rows)
         for start in range(0, len(rows), _BATCH):
             signals = store.signals_mv(rows[start : start + _BATCH])[:, self._lead_rows]

@@ -3,20 +3,26 @@
 A model that knows facts is asked for the original's age, sex and heart rate as well.
 
 Finished parts of a copy are kept beside it in DEST.parts until the store is whole, so that a copy that was stopped
-goes on where it was. Record i of the twin is drawn from stream i of the seed, i being the row of its original: the
-twin of a part of a data set is part of the twin of all of it.
+goes on where it was. What a copy is made of stands in DEST.parts/copy.json and, once it is whole, in its manifest: the
+parts and the twin of another copy are never taken for its own.
+
+Record i of the twin is drawn from stream i of the seed, i being the row of its original: the twin of a part of a data
+set is part of the twin of all of it.
 """
 
+import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 
 from ecgforge import config as configuration
 from ecgforge.checkpoints.native import ModelConfig
+from ecgforge.data.manifest import Scalar
 from ecgforge.data.ptbxl_layout import write_ptbxl
 from ecgforge.data.store import EcgStore, StoreWriter, to_microvolts
 from ecgforge.errors import DataError
@@ -45,7 +51,7 @@ def copy_store(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> EcgStore:
-    """Make the synthetic twin of a data set; the same call again resumes one that was stopped.
+    """Make the synthetic twin of a data set; the same call again resumes one that was stopped and opens a finished one.
 
     Args:
         store: The real records.
@@ -63,17 +69,19 @@ def copy_store(
         Statements outside the model's vocabulary are left out of twin and request alike.
 
     Raises:
-        DataError: dest exists, the store's rate is not the model's, or DEST.parts belongs to another copy.
+        DataError: dest is something else than this twin, the store's rate is not the model's, or DEST.parts belongs
+            to another copy.
         CheckpointError, ConfigError: as Generator.
     """
-    if dest.exists():
-        raise DataError(f"expected a new store as destination, {dest} exists; choose another name or remove it")
     described = Generator.load(model, device=device).config
     if described.rate != store.rate:
         raise DataError(f"expected a store at the model's {described.rate:g} Hz, got {store.rate:g} Hz")
     rows = store.rows(folds=tuple(folds)) if folds is not None else np.arange(len(store))
+    identity = _identity(store, described, rows=rows, seed=seed, options=options)
+    if dest.exists():
+        return _open_finished(dest, identity)
     parts = dest.with_name(dest.name + ".parts")
-    _claim(parts, store, described, rows=rows, seed=seed, options=options)
+    _claim(parts, identity)
     jobs = [_job_of(store, int(row), described) for row in rows]
     chunks = [jobs[start : start + _PART] for start in range(0, len(jobs), _PART)]
     pending = [number for number in range(len(chunks)) if not _part_path(parts, number).is_file()]
@@ -88,7 +96,7 @@ def copy_store(
             done += len(finished)
             if progress:
                 progress(done, len(jobs))
-    _assemble(store, dest, described, chunks, parts, seed=seed)
+    _assemble(store, dest, described, chunks, parts, seed=seed, identity=identity)
     shutil.rmtree(parts)
     return EcgStore.open(dest)
 
@@ -101,34 +109,49 @@ def _job_of(store: EcgStore, row: int, model: ModelConfig) -> Job:
     return Job(row, statements, measure_facts(record) if knows_facts else Facts())
 
 
-def _claim(
-    parts: Path,
-    store: EcgStore,
-    model: ModelConfig,
-    *,
-    rows: np.ndarray,
-    seed: int,
-    options: SamplingOptions,
-) -> None:
-    """Make the folder of parts this copy's own, or make sure that it is."""
-    identity = {
-        "signals": store.manifest.sha256["signals.npy"],
-        "statements": store.manifest.sha256["index.csv"],
+def _identity(
+    store: EcgStore, model: ModelConfig, *, rows: Int[np.ndarray, "N"], seed: int, options: SamplingOptions
+) -> dict[str, Scalar]:
+    """What must be equal for a copy to be the same copy."""
+    sampling = {key: value for key, value in asdict(options).items() if key != "batch_size"}
+    interval = sampling.pop("guidance_interval")
+    return {
+        "original_signals": store.manifest.sha256["signals.npy"],
+        "original_statements": store.manifest.sha256["index.csv"],
         "model": model.weights_sha256,
-        "records": len(rows),
-        "first_row": int(rows[0]) if len(rows) else -1,
+        "rows": hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest(),
         "seed": seed,
-        "options": {key: value for key, value in asdict(options).items() if key != "batch_size"},
+        **sampling,
+        # As text: JSON has no tuples, and what is read back must equal what was written.
+        "guidance_interval": None if interval is None else "{}:{}".format(*interval),
     }
+
+
+def _require_same(identity: Mapping[str, Scalar], there: Mapping[str, object], what: str) -> None:
+    differing = [key for key in identity if there.get(key) != identity[key]]
+    if differing:
+        # Of one data set, other rows can only come from other folds.
+        words = ("folds" if key == "rows" else key.replace("_", " ") for key in differing)
+        raise DataError(
+            f"{what} (other {', '.join(words)}); repeat the command it was started with, choose another name, or "
+            "remove it"
+        )
+
+
+def _open_finished(dest: Path, identity: Mapping[str, Scalar]) -> EcgStore:
+    """The store that is there already, where it is the twin that is asked for."""
+    twin = EcgStore.open(dest) if (dest / "manifest.json").is_file() else None
+    if twin is None or "original_signals" not in twin.manifest.options:
+        raise DataError(f"expected a new store as destination, {dest} exists; choose another name or remove it")
+    _require_same(identity, twin.manifest.options, f"{dest} holds another copy")
+    return twin
+
+
+def _claim(parts: Path, identity: Mapping[str, Scalar]) -> None:
+    """Make the folder of parts this copy's own, or make sure that it is."""
     path = parts / "copy.json"
     if path.is_file():
-        there = configuration.load_json(path)
-        if there != identity:
-            differing = [key for key in identity if there.get(key) != identity[key]]
-            raise DataError(
-                f"{parts} holds parts of another copy (other {', '.join(differing)}); repeat the command it was "
-                "started with to finish it, or remove the folder"
-            )
+        _require_same(identity, configuration.load_json(path), f"{parts} holds parts of another copy")
         return
     parts.mkdir(parents=True, exist_ok=True)
     configuration.write_json(identity, path)
@@ -145,7 +168,14 @@ def _write_part(path: Path, records: Sequence[EcgRecord]) -> None:
 
 
 def _assemble(
-    store: EcgStore, dest: Path, model: ModelConfig, chunks: Sequence[Sequence[Job]], parts: Path, *, seed: int
+    store: EcgStore,
+    dest: Path,
+    model: ModelConfig,
+    chunks: Sequence[Sequence[Job]],
+    parts: Path,
+    *,
+    seed: int,
+    identity: Mapping[str, Scalar],
 ) -> None:
     total = sum(map(len, chunks))
     first = np.load(_part_path(parts, 0), mmap_mode="r")
@@ -157,6 +187,7 @@ def _assemble(
         source_version=f"twin of {store.manifest.source} {store.manifest.source_version}".strip(),
         records=total,
         synthetic=True,
+        options=identity,
     ) as writer:
         for number, chunk in enumerate(chunks):
             signals = np.load(_part_path(parts, number))
@@ -188,7 +219,8 @@ def write_layout(twin: EcgStore, dest: Path, *, progress: Progress | None = None
     """Write a store in PTB-XL's folder layout; its records are numbered from 100,001 in their order.
 
     Raises:
-        DataError: dest is not empty or cannot be written, or the store is not at 100 or 500 Hz.
+        ConfigError: the store is not at 100 or 500 Hz.
+        DataError: dest is not empty or cannot be written.
     """
 
     def numbered() -> Iterator[EcgRecord]:

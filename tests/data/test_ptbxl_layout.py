@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import wfdb
 
-from ecgforge.data.ptbxl_layout import write_ptbxl
+from ecgforge.data.ptbxl_layout import require_layout, write_ptbxl
 from ecgforge.data.simulate import draw_statements, simulate_data_set, simulate_record
 from ecgforge.errors import ConfigError, DataError
 from ecgforge.labels import all_statements
@@ -130,7 +130,10 @@ def test_refuses_a_folder_in_use_and_takes_an_empty_one(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="used: expected a new or an empty folder"):
         write_ptbxl([_record("1")], tmp_path / "used")
     assert (tmp_path / "used" / "precious").read_text() == "data"
+    with pytest.raises(DataError, match="used: expected a new or an empty folder"):
+        require_layout(tmp_path / "used", rates=(100,))
     (tmp_path / "empty").mkdir()
+    require_layout(tmp_path / "empty", rates=(100, 500))
     assert (write_ptbxl([_record("1")], tmp_path / "empty") / "ptbxl_database.csv").is_file()
 
 

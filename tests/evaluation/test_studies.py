@@ -148,11 +148,11 @@ def test_synthetic_records_made_otherwise_are_refused(
     real: EcgStore, model: Path, augmented: tuple[Path, Curve, list[str]], tmp_path: Path
 ) -> None:
     study = study_of(real, augmented[0])
-    with pytest.raises(DataError, match=r"positives-00003 holds synthetic records made otherwise \(other options\)"):
+    with pytest.raises(DataError, match=r"positives-00003 holds another copy \(other steps\)"):
         study_augmentation(replace(study, options=SamplingOptions(steps=2)), statement="AFIB", counts=(3,), model=model)
     larger_batch = replace(study, options=replace(OPTIONS, batch_size=2))  # the same records
     study_augmentation(larger_batch, statement="AFIB", counts=(3,), model=model)
-    with pytest.raises(DataError, match=r"other originals\)"):
+    with pytest.raises(DataError, match=r"other original signals"):
         study_augmentation(study, statement="NORM", counts=(3,), model=model)
     train(tiny_config(network=NETWORK, seed=1, stages=(Stage(steps=1, samples=SAMPLES),)), real, tmp_path)
     with pytest.raises(DataError, match=r"other model\)"):

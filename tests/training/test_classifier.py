@@ -10,13 +10,20 @@ from tiny_run import tiny_classifier, tiny_store
 
 from ecgforge.checkpoints.native import load_model
 from ecgforge.classify import Classifier, crop_mean, crop_starts
-from ecgforge.data.store import EcgStore
+from ecgforge.config import resolve
+from ecgforge.data.store import EcgStore, StoreWriter
 from ecgforge.errors import CheckpointError, ConfigError, DataError
 from ecgforge.generate import Generator
 from ecgforge.models.xresnet import XResNet1d
 from ecgforge.training.classifier import ClassifierLearner
 from ecgforge.training.loop import Status, make_fabric, train
 from ecgforge.training.settings import DataConfig, Stage
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> EcgStore:
+    """Records of 3.75 s, longer than the crops of 2.5 s, of which they have two."""
+    return tiny_store(tmp_path_factory.mktemp("classifier"), samples=375)
 
 
 def learner_on(store: EcgStore, extra: EcgStore | None = None, **changes: object) -> ClassifierLearner:
@@ -38,7 +45,7 @@ def test_a_records_probability_is_the_mean_over_its_crops(store: EcgStore) -> No
     signals = torch.from_numpy(store.signals_mv(np.arange(3)))
     whole = crop_mean(learner.network, signals, crop=100)
     learner.network.eval()
-    parts = [torch.sigmoid(learner.network(signals[:, :, start : start + 100])) for start in crop_starts(250, crop=100)]
+    parts = [torch.sigmoid(learner.network(signals[:, :, start : start + 100])) for start in crop_starts(375, crop=100)]
     torch.testing.assert_close(whole, torch.stack(parts).mean(dim=0).detach())
 
 
@@ -57,7 +64,7 @@ def test_four_steps_are_two_and_two_resumed(store: EcgStore) -> None:
 
 
 def test_the_best_weights_by_validation_are_kept(store: EcgStore) -> None:
-    learner = learner_on(store, stages=(Stage(steps=40, samples=125),), validate_every=4)
+    learner = learner_on(store, stages=(Stage(steps=40, samples=250),), validate_every=4)
     scores, states = [], []
     for step in range(40):
         learner.take_step(step)
@@ -71,9 +78,9 @@ def test_the_best_weights_by_validation_are_kept(store: EcgStore) -> None:
 
 def test_it_learns_what_the_bumps_show(tmp_path: Path) -> None:
     """Large bumps are NORM, small ones AFIB: as easy as a task can be."""
-    store = tiny_store(tmp_path, records=48)
+    store = tiny_store(tmp_path, records=48, samples=375)
     statuses: list[Status] = []
-    config = tiny_classifier(stages=(Stage(steps=60, samples=125),), validate_every=20)
+    config = tiny_classifier(stages=(Stage(steps=60, samples=250),), validate_every=20)
     train(config, store, tmp_path / "run", device="cpu", report=statuses.append)
     assert statuses[-1].loss < 0.5 * statuses[0].loss
     classifier = Classifier.load(tmp_path / "run" / "model")
@@ -85,7 +92,7 @@ def test_it_learns_what_the_bumps_show(tmp_path: Path) -> None:
 
 
 def test_two_data_sets_are_learned_from_together(store: EcgStore, tmp_path: Path) -> None:
-    extra = tiny_store(tmp_path, records=40)
+    extra = tiny_store(tmp_path, records=40, samples=375)
     alone, both = learner_on(store), learner_on(store, extra)
     assert len(both.data) == len(alone.data) + 30  # 40 records less folds 7 and 8
     ids = {name for step in range(6) for name in both._batch(step)[2]}
@@ -111,6 +118,23 @@ def test_bad_settings_are_refused(store: EcgStore) -> None:
         learner_on(store, data=replace(tiny_classifier().data, folds=(2,)), batch_size=2, validation_folds=(4,))
     with pytest.raises(DataError, match="at least 8 records"):
         learner_on(store, data=DataConfig(folds=(1,), leads=tiny_classifier().data.leads))
+
+
+def test_it_learns_on_the_crops_that_it_is_judged_on(store: EcgStore, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"samples = 250 for a store at 100 Hz, the 2.5 s .*, got 125"):
+        learner_on(store, stages=(Stage(steps=2, samples=250), Stage(steps=4, samples=125)))
+    with StoreWriter(tmp_path / "fast", rate=500, samples=1500, source="bumps", synthetic=True) as writer:
+        for record in map(store.record, range(len(store))):
+            writer.add(replace(record, signal=np.repeat(record.signal, 4, axis=1), rate=500.0))
+    fast = EcgStore.open(tmp_path / "fast")
+    config = tiny_classifier()
+    with pytest.raises(ConfigError, match="samples = 1250 for a store at 500 Hz.*, got 250; --set '") as refused:
+        train(config, fast, tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+    # The message's own remedy works.
+    setting = str(refused.value).partition("--set '")[2].removesuffix("'")
+    train(resolve(config, overrides=[setting]), fast, tmp_path / "run", device="cpu")
+    assert Classifier.load(tmp_path / "run" / "model").predict(fast, [0]).shape == (1, 71)
 
 
 def test_another_rate_is_refused(store: EcgStore, tmp_path: Path) -> None:

@@ -78,11 +78,8 @@ def write_ptbxl(
         ConfigError: rates are not 100 or 500.
         DataError: dest is not empty or cannot be written, or the records are not as described.
     """
-    if not rates or len(set(rates)) != len(rates) or any(rate not in _FILE_NAMES for rate in rates):
-        raise ConfigError(f"expected sampling rates out of 100 and 500 Hz, each once, got {list(rates)}")
+    require_layout(dest, rates=rates)
     dest = dest.absolute()
-    if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
-        raise DataError(f"{dest}: expected a new or an empty folder; choose another or empty it")
     building = dest.with_name(f".{dest.name}.{os.getpid()}.part")
     try:
         rows = _write_records(records, building, rates=rates, total=total, progress=progress)
@@ -94,6 +91,27 @@ def write_ptbxl(
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return dest
+
+
+def require_layout(dest: Path, *, rates: Sequence[int]) -> None:
+    """Check that `write_ptbxl` can write here, before there are records to write.
+
+    Args:
+        dest: Folder to make.
+        rates: Of the records (Hz).
+
+    Raises:
+        ConfigError: rates are not 100 or 500.
+        DataError: dest is not empty, or cannot be made where it is asked for.
+    """
+    if not rates or len(set(rates)) != len(rates) or any(rate not in _FILE_NAMES for rate in rates):
+        raise ConfigError(f"expected sampling rates out of 100 and 500 Hz, each once, got {list(rates)}")
+    dest = dest.absolute()
+    if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
+        raise DataError(f"{dest}: expected a new or an empty folder; choose another or empty it")
+    parent = next(folder for folder in dest.parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise DataError(f"{dest}: cannot be made, {parent} is no folder that can be written; choose another")
 
 
 def _write_records(

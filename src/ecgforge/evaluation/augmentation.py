@@ -127,7 +127,7 @@ def _positives(study: Study, learned: EcgStore, statement: str, *, count: int, m
     originals = _in_memory(
         learned, index.assign(record_id=names), learned.signals[picked], source=learned.manifest.source
     )
-    return study.copy_once(originals, f"positives-{count:05d}", f"synthetic {statement}", model=model)
+    return study.copy(originals, f"positives-{count:05d}", f"synthetic {statement}", model=model)
 
 
 def _require_fitting(model: Path | None, learned: EcgStore, statement: str) -> None:

@@ -109,7 +109,7 @@ def _twin_after(step: int, viewed: int, study: Study, run: Path) -> EcgStore:
             "budgets; take those and larger ones, or give another --out"
         )
     recipe = study.protocol.classifier
-    return study.copy_once(
+    return study.copy(
         study.real,
         f"twins/viewed-{viewed:08d}",
         f"copy after {viewed:,} viewed samples",

@@ -4,20 +4,19 @@ Everything a study makes stays in its folder and is known by what it was made of
 finished and goes on with what is not; what was made of other data or in another way is refused.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ecgforge import config as configuration
-from ecgforge.checkpoints.native import load_config
 from ecgforge.classify import Classifier
 from ecgforge.data.store import EcgStore
 from ecgforge.errors import DataError
 from ecgforge.evaluation.protocols import Protocol, Report, rows_tested, train_classifier, training_folder, truth_of
-from ecgforge.generate import DEFAULT_MODEL, SamplingOptions
+from ecgforge.generate import SamplingOptions
 from ecgforge.labels import custom_vocabulary
 from ecgforge.scores import choose_threshold, score_pathology
+from ecgforge.training.classifier import require_crops
 from ecgforge.training.loop import Status
 from ecgforge.twin import copy_store
 
@@ -40,6 +39,9 @@ class Study:
         device: Of training, and of sampling; "auto" samples on the CPU.
         report: Called with (what is trained, status).
         progress: Called with (what is sampled, records done, records in all).
+
+    Raises:
+        ConfigError: the classifiers' windows are not the crops they judge at this sampling rate.
     """
 
     real: EcgStore
@@ -50,6 +52,9 @@ class Study:
     device: str = "auto"
     report: Report | None = None
     progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        require_crops(self.protocol.classifier, self.real.rate)
 
     def told(self, what: str) -> Callable[[Status], None] | None:
         """The report of one training."""
@@ -74,10 +79,10 @@ class Study:
             )
             yield seed, classifier
 
-    def copy_once(
+    def copy(
         self, store: EcgStore, name: str, what: str, *, model: Path | None, folds: Sequence[int] | None = None
     ) -> EcgStore:
-        """The twin of a store in FOLDER/NAME, sampled where it is not there yet; NAME.json says what it is made of.
+        """The twin of a store in FOLDER/NAME, sampled where it is not there yet.
 
         Args:
             store: To copy.
@@ -87,25 +92,11 @@ class Study:
             folds: To copy, None for all.
 
         Raises:
-            DataError: the twin that is there was made otherwise.
+            DataError: as copy_store; the twin that is there was made otherwise.
         """
-        dest = self.folder / name
-        made_of = {
-            "originals": [store.manifest.sha256[file] for file in ("signals.npy", "index.csv")],
-            "folds": None if folds is None else list(folds),
-            "model": load_config(model or DEFAULT_MODEL).weights_sha256,
-            "options": {key: value for key, value in asdict(self.options).items() if key != "batch_size"},
-        }
-        description = dest.with_name(f"{dest.name}.json")
-        if dest.exists():
-            _require_same(made_of, description, dest)
-            return EcgStore.open(dest)
-        # Written first: as long as the twin is not finished, its parts have such a description of their own.
-        dest.parent.mkdir(parents=True, exist_ok=True)
-        configuration.write_json(made_of, description)
         return copy_store(
             store,
-            dest,
+            self.folder / name,
             model=model,
             folds=folds,
             options=self.options,
@@ -145,13 +136,3 @@ class Study:
         truth, score = truth_of(self.real, rows, classifier), classifier.predict(self.real, rows)
         scores = score_pathology(truth[:, column], score[:, column], threshold=threshold)
         return scores.auroc, scores.g_mean, scores.f1
-
-
-def _require_same(made_of: Mapping[str, object], description: Path, dest: Path) -> None:
-    there = configuration.load_json(description) if description.is_file() else {}
-    differing = [key for key in made_of if there.get(key) != made_of[key]]
-    if differing:
-        raise DataError(
-            f"{dest} holds synthetic records made otherwise (other {', '.join(differing)}); repeat the command it was "
-            "made with, give another --out, or remove it"
-        )

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ecgforge.errors import ConfigError
 from ecgforge.serving.data_commands import parse_folds
 from ecgforge.serving.notes import note
 from ecgforge.serving.options import (
@@ -43,10 +44,11 @@ def copy(
 ) -> None:
     """Make the synthetic twin of a data set: one record per record, same statements and folds.
 
-    Stopped, it goes on where it was when the same command is given again.
+    Stopped, the same command goes on where it was; of a twin that is finished, it writes the layout only.
 
     Example: `ecgforge copy --data ptbxl100 --out twin100 --processes 2 --layout twin-ptbxl`
     """
+    from ecgforge.data.ptbxl_layout import require_layout
     from ecgforge.data.store import EcgStore
     from ecgforge.generate import SamplingOptions
     from ecgforge.twin import copy_store, write_layout
@@ -60,11 +62,19 @@ def copy(
         precision=precision.value,
     )
     chosen = None if folds is None else parse_folds(folds)
+    store = EcgStore.open(data)
+    if layout is not None:
+        _require_apart(layout, out)
+        require_layout(layout, rates=(round(store.rate),))
+    finished = out.exists()
     started = time.monotonic()
-    note("For a model that knows the heart rate, those of the originals are measured first: some milliseconds each.")
+    if not finished:
+        note(
+            "For a model that knows the heart rate, those of the originals are measured first: some milliseconds each."
+        )
     with progress_bar("Copying") as progress:
         twin = copy_store(
-            EcgStore.open(data),
+            store,
             out,
             model=model,
             folds=chosen,
@@ -74,8 +84,18 @@ def copy(
             device=device,
             progress=progress,
         )
-    note(f"{len(twin)} synthetic records in {out}, {time.monotonic() - started:.0f} s")
+    if finished:
+        note(f"{out} is this twin already, {len(twin)} synthetic records; nothing was sampled")
+    else:
+        note(f"{len(twin)} synthetic records in {out}, {time.monotonic() - started:.0f} s")
     if layout is not None:
         with progress_bar("Writing the layout") as progress:
             write_layout(twin, layout, progress=progress)
         note(f"the same in PTB-XL's layout: {layout}")
+
+
+def _require_apart(layout: Path, out: Path) -> None:
+    """Neither may be written into the other."""
+    ours, theirs = layout.resolve(), out.resolve()
+    if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
+        raise ConfigError(f"expected --layout outside --out and the reverse, got {layout} and {out}; choose another")

@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from ecgforge.checkpoints.native import ModelConfig, build_network
-from ecgforge.classify import crop_mean
+from ecgforge.classify import CROP_S, crop_mean, crop_samples
 from ecgforge.data.store import EcgStore
 from ecgforge.errors import ConfigError, DataError
 from ecgforge.models.xresnet import XResNet1d
@@ -35,6 +35,7 @@ class ClassifierLearner:
     Source: arXiv 2301.08227, Table III and section III.D; arXiv 2004.13701 for the public benchmark.
 
     Raises:
+        ConfigError: the windows of a stage are not the crops a classifier judges records on.
         DataError: a store does not fit the configuration.
     """
 
@@ -43,6 +44,7 @@ class ClassifierLearner:
     def __init__(
         self, config: ClassifierTraining, store: EcgStore, fabric: Fabric, extra: EcgStore | None = None
     ) -> None:
+        require_crops(config, store.rate)
         self.config = config
         self.data = select_data(store, config)
         if extra is not None:
@@ -141,3 +143,19 @@ class ClassifierLearner:
         """Description and the best weights so far; the live ones before the first validation."""
         described = describe_model(self.config, self.data, steps_done=steps_done)
         return described, self._best or self.network.state_dict()
+
+
+def require_crops(config: ClassifierTraining, rate: float) -> None:
+    """Check that a classifier for this sampling rate (Hz) learns on crops as long as those it judges records on.
+
+    Raises:
+        ConfigError: the windows of a stage are shorter or longer.
+    """
+    crop = crop_samples(rate)
+    wrong = [stage.samples for stage in config.stages if stage.samples != crop]
+    if wrong:
+        stages = ",".join(f"{{steps={stage.steps},samples={crop}}}" for stage in config.stages)
+        raise ConfigError(
+            f"expected stages of samples = {crop} for a store at {rate:g} Hz, the {CROP_S:g} s that classifiers judge, "
+            f"got {wrong[0]}; --set 'stages=[{stages}]'"
+        )
