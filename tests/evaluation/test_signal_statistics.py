@@ -19,8 +19,8 @@ from ecgforge.leads import STANDARD_LEADS
 from ecgforge.record import EcgRecord, Patient
 
 
-def tone(frequency: float, *, rate: float = 100.0, amplitude: float = 1.0) -> EcgRecord:
-    times = np.arange(round(10 * rate)) / rate
+def tone(frequency: float, *, rate: float = 100.0, amplitude: float = 1.0, seconds: float = 10) -> EcgRecord:
+    times = np.arange(round(seconds * rate)) / rate
     return EcgRecord(signal=np.tile(amplitude * np.sin(2 * np.pi * frequency * times), (12, 1)), rate=rate)
 
 
@@ -30,6 +30,8 @@ def test_a_tone_has_half_its_squared_amplitude_in_its_band(rate: float) -> None:
     assert powers.shape == (12, len(BANDS_HZ))
     assert np.allclose(powers[:, BANDS_HZ.index((10.0, 20.0))], 10 * np.log10(0.02), atol=0.05)
     assert (powers[:, [0, 1, 4, 5]] < -45).all()  # Hann's side lobes only
+    short = band_powers_db(tone(15.0, rate=rate, amplitude=0.2, seconds=2.5))  # less than a window
+    assert np.allclose(short[:, BANDS_HZ.index((10.0, 20.0))], 10 * np.log10(0.02), atol=0.05)
 
 
 def test_ten_times_the_signal_is_twenty_decibels() -> None:
@@ -86,5 +88,5 @@ def test_too_few_or_too_short_records_are_refused() -> None:
         compare_spectra([record], [record], rng=np.random.default_rng(0))
     with pytest.raises(DataError, match="got 2 and 0"):
         compare_lead_laws([record, record], [])
-    with pytest.raises(DataError, match=r"4 s or more at 90 Hz or more.*got 2 s"):
-        band_powers_db(replace(record, signal=record.signal[:, :200]))
+    with pytest.raises(DataError, match=r"2 s or more at 90 Hz or more.*got 1.5 s"):
+        band_powers_db(replace(record, signal=record.signal[:, :150]))

@@ -25,6 +25,7 @@ from ecgforge.evaluation.protocols import (
     run_protocol,
     training_folder,
 )
+from ecgforge.evaluation.signal_statistics import band_powers_db
 from ecgforge.record import EcgRecord
 from ecgforge.scores import draw_resamples, scorable
 from ecgforge.training.records import label_vocabulary
@@ -151,6 +152,7 @@ def _require_fit(stores: Mapping[str, EcgStore], protocol: Protocol) -> None:
             )
         for folds in (protocol.classifier.data.folds, protocol.classifier.validation_folds, protocol.test_folds):
             store.rows(folds=folds)
+        band_powers_db(store.record(0))  # raises where records are too short or too slow for spectra
         _require_resamples(name, store, protocol)
         _require_neighbours(name, len(rows_tested(store, protocol)), protocol)
     halves = split_halves(

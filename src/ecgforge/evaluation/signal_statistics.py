@@ -14,7 +14,8 @@ from ecgforge.record import EcgRecord
 
 # Hz: baseline wander, T and P waves, QRS complex, its steep parts, muscle noise and what is left below 50 Hz.
 BANDS_HZ = ((0.5, 1.0), (1.0, 5.0), (5.0, 10.0), (10.0, 20.0), (20.0, 30.0), (30.0, 45.0))
-_WELCH_S = 4.0
+_WELCH_S = 4.0  # or the whole record where it is shorter
+_SHORTEST_S = 2.0  # tells 0.5 Hz from 1 Hz
 _SILENCE = 1e-9  # mV^2, far below the power of rounding to whole microvolts; stands for none in a logarithm
 
 
@@ -65,17 +66,17 @@ class LeadLaws:
 
 
 def band_powers_db(record: EcgRecord) -> Float[np.ndarray, "12 F"]:
-    """Power of each lead in BANDS_HZ, 10 log10(power / mV^2); Welch's method with windows of 4 s.
+    """Power of each lead in BANDS_HZ, 10 log10(power / mV^2); Welch's method with windows of 4 s, or less.
 
     Raises:
-        DataError: a lead is missing, or the record is shorter than a window or sampled too slowly for the bands.
+        DataError: a lead is missing, or the record is shorter than 2 s or sampled too slowly for the bands.
     """
-    if record.duration < _WELCH_S or record.rate < 2 * BANDS_HZ[-1][1]:
+    if record.duration < _SHORTEST_S or record.rate < 2 * BANDS_HZ[-1][1]:
         raise DataError(
-            f"expected a record of {_WELCH_S:g} s or more at {2 * BANDS_HZ[-1][1]:g} Hz or more for its spectrum, "
+            f"expected a record of {_SHORTEST_S:g} s or more at {2 * BANDS_HZ[-1][1]:g} Hz or more for its spectrum, "
             f"got {record.duration:g} s at {record.rate:g} Hz"
         )
-    window = round(_WELCH_S * record.rate)
+    window = round(min(_WELCH_S, record.duration) * record.rate)
     frequency, density = welch(record.in_leads().astype(np.float64), record.rate, nperseg=window, axis=1)
     powers = [density[:, (frequency >= low) & (frequency < high)].sum(axis=1) * frequency[1] for low, high in BANDS_HZ]
     return np.asarray(10 * np.log10(np.maximum(np.stack(powers, axis=1), _SILENCE)))
