@@ -126,6 +126,11 @@ def test_a_finished_twin_is_opened_by_the_call_that_made_it_only(real: EcgStore,
         copy_store(real, tmp_path / "twin", model=model, folds=(1, 3), options=OPTIONS, seed=1)
 
 
+def test_nothing_cannot_be_copied(real: EcgStore, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected records to copy"):
+        copy_store(real, tmp_path / "twin", model=model, folds=(), options=OPTIONS)
+
+
 def test_another_rate_is_refused(real: EcgStore, tmp_path: Path) -> None:
     other = EcgStore(real.path, replace(real.manifest, rate=500.0), real.index, real.signals)
     with pytest.raises(DataError, match="the model's 100 Hz, got 500 Hz"):

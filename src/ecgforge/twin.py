@@ -69,14 +69,16 @@ def copy_store(
         Statements outside the model's vocabulary are left out of twin and request alike.
 
     Raises:
-        DataError: dest is something else than this twin, the store's rate is not the model's, or DEST.parts belongs
-            to another copy.
+        DataError: there is nothing to copy, dest is something else than this twin, the store's rate is not the
+            model's, or DEST.parts belongs to another copy.
         CheckpointError, ConfigError: as Generator.
     """
     described = Generator.load(model, device=device).config
     if described.rate != store.rate:
         raise DataError(f"expected a store at the model's {described.rate:g} Hz, got {store.rate:g} Hz")
     rows = store.rows(folds=tuple(folds)) if folds is not None else np.arange(len(store))
+    if not len(rows):
+        raise DataError(f"expected records to copy, {store.path} has none in folds {folds}")
     identity = _identity(store, described, rows=rows, seed=seed, options=options)
     if dest.exists():
         return _open_finished(dest, identity)

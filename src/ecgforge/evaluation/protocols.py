@@ -147,11 +147,13 @@ def run_protocol(
         ]
         for name, lesson in lessons.items()
     }
-    on_real = [judge.classifier.predict(real, rows_tested(real, protocol)) for judge in judges[REAL]]
-    return tuple(
-        _cell(trained, tested, judges[trained], stores[tested], protocol, on_real if tested == REAL else None)
-        for trained, tested in pairs
-    )
+    ceiling = _scores(judges[REAL], real, protocol)
+    cells = []
+    for trained, tested in pairs:
+        scores = ceiling if trained == tested == REAL else _scores(judges[trained], stores[tested], protocol)
+        against = ceiling if tested == REAL != trained else None
+        cells.append(_cell(trained, tested, judges[trained], stores[tested], protocol, scores, against))
+    return tuple(cells)
 
 
 def training_folder(folder: Path, name: str, seed: int) -> Path:
@@ -233,27 +235,31 @@ def _both(truth: Bool[np.ndarray, "N"]) -> bool:
     return bool(truth.any() and not truth.all())
 
 
+def _scores(judges: Sequence[_Judge], store: EcgStore, protocol: Protocol) -> list[Float[np.ndarray, "N K"]]:
+    """Of each seed, on the test records."""
+    return [judge.classifier.predict(store, rows_tested(store, protocol)) for judge in judges]
+
+
 def _cell(
     trained_on: str,
     tested_on: str,
     judges: Sequence[_Judge],
     store: EcgStore,
     protocol: Protocol,
-    real_scores: Sequence[Float[np.ndarray, "N K"]] | None,
+    scores: Sequence[Float[np.ndarray, "N K"]],
+    ceiling: Sequence[Float[np.ndarray, "N K"]] | None,
 ) -> Cell:
-    rows = rows_tested(store, protocol)
     first = judges[0].classifier
-    truth = truth_of(store, rows, first)
-    scores = [judge.classifier.predict(store, rows) for judge in judges]
+    truth = truth_of(store, rows_tested(store, protocol), first)
     intervals = [
         bootstrap_interval(truth, score, rng=np.random.default_rng(seed), resamples=protocol.resamples)
         for seed, score in zip(protocol.seeds, scores, strict=True)
     ]
     differences = None
-    if real_scores is not None and trained_on != REAL:
+    if ceiling is not None:
         differences = [
-            bootstrap_difference(truth, score, ceiling, rng=np.random.default_rng(seed), resamples=protocol.resamples)
-            for seed, score, ceiling in zip(protocol.seeds, scores, real_scores, strict=True)
+            bootstrap_difference(truth, score, best, rng=np.random.default_rng(seed), resamples=protocol.resamples)
+            for seed, score, best in zip(protocol.seeds, scores, ceiling, strict=True)
         ]
     return Cell(
         trained_on=trained_on,
