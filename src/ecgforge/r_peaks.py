@@ -46,7 +46,8 @@ def find_r_peaks(record: EcgRecord, *, leads: Sequence[str] = MODEL_LEADS) -> In
         )
     signal = np.nan_to_num(record.in_leads(leads).astype(np.float64))
     smoothing = max(1, round(_SMOOTHING_S * record.rate))
-    activity = uniform_filter1d(_joint_size(signal, _QRS_BAND, record.rate) ** 2, smoothing) ** 0.5
+    power = uniform_filter1d(_joint_size(signal, _QRS_BAND, record.rate) ** 2, smoothing)
+    activity = np.sqrt(np.maximum(power, 0))  # the filter's running sum may end a hair below 0
     # Padded by a sample, so that a complex cut by the record's edge counts.
     complexes, _ = find_peaks(
         np.pad(activity, 1),

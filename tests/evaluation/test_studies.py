@@ -273,7 +273,7 @@ def test_convergence_of_one_generator(real: EcgStore, tmp_path: Path) -> None:
     assert study_convergence(study, config=config, budgets=(17, 4)) == curve and said == []
     with pytest.raises(DataError, match=r"kept after 8 viewed samples .* other budgets"):
         study_convergence(study, config=config, budgets=(8, 17))
-    with pytest.raises(DataError, match=r"viewed-00000004 .*other options"):
+    with pytest.raises(DataError, match=r"viewed-00000004 .*other steps"):
         study_convergence(replace(study, options=SamplingOptions(steps=2)), config=config, budgets=(17, 4))
     with pytest.raises(CheckpointError, match="another run"):
         study_convergence(study, config=replace(config, learning_rate=1.0), budgets=(17, 4))
