@@ -24,7 +24,7 @@ QUICK = (
     "patch_s4_call.py --batch 8",
     "training_step.py --size small",
     "training_step.py --size papers --layers 2 --rounds 3",
-    "training_memory.py --size papers 1 2 4",
+    "training_memory.py --size small",
     "length.py --size small --rounds 3",
     "processes.py --records 16 --rounds 2",
     "processes.py --records 128 --rounds 2",
