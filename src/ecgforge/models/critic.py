@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ecgforge.errors import ConfigError
+from ecgforge.models.convolution import Conv1d
 
 _KERNEL = 25
 _PADDING = 11
@@ -96,7 +97,7 @@ class Critic(nn.Module):
         self.config = config
         channels = [config.leads, *(config.width * times for times in _WIDTHS)]
         self.convs = nn.ModuleList(
-            nn.Conv1d(channels[i], channels[i + 1], _KERNEL, stride=stride, padding=_PADDING)
+            Conv1d(channels[i], channels[i + 1], _KERNEL, stride=stride, padding=_PADDING)
             for i, stride in enumerate(_STRIDES)
         )
         self.output = nn.Linear(channels[-1] * config.lengths[-1], 1)

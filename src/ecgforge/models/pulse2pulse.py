@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ecgforge.errors import ConfigError
 from ecgforge.models.conditional_norm import ConditionalBatchNorm
+from ecgforge.models.convolution import Conv1d
 from ecgforge.models.wavegan import SamplingNoise, UpsamplingBlock, check_generator, limited
 
 _KERNEL = 25
@@ -65,7 +66,7 @@ class DownsamplingBlock(nn.Module):
 
     def __init__(self, labels: int, channels_in: int, channels_out: int, *, stride: int) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(channels_in, channels_out, _KERNEL, stride=stride, padding=_KERNEL // 2)
+        self.conv = Conv1d(channels_in, channels_out, _KERNEL, stride=stride, padding=_KERNEL // 2)
         self.norm = ConditionalBatchNorm(labels, channels_out)
 
     def forward(self, x: Float[Tensor, "B I L"], condition: Float[Tensor, "B K"]) -> Float[Tensor, "B O M"]:

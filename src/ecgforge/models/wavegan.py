@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ecgforge.errors import ConfigError
 from ecgforge.models.conditional_norm import ConditionalBatchNorm
+from ecgforge.models.convolution import upsampled_conv1d
 
 _KERNEL = 25
 _SCALES = (5, 1, 5, 1, 5)  # of the five upsampling blocks: 8 samples become 1000
@@ -78,14 +79,12 @@ class UpsamplingBlock(nn.Module):
     def __init__(self, labels: int, channels_in: int, channels_out: int, *, scale: int) -> None:
         super().__init__()
         self.scale = scale
-        self.conv = nn.Conv1d(channels_in, channels_out, _KERNEL, padding=_KERNEL // 2)
+        self.conv = nn.Conv1d(channels_in, channels_out, _KERNEL)
         self.norm = ConditionalBatchNorm(labels, channels_out)
 
     def forward(self, x: Float[Tensor, "B I L"], condition: Float[Tensor, "B K"]) -> Float[Tensor, "B O M"]:
         """M = scale L samples; the activation is the caller's."""
-        if self.scale > 1:
-            x = nn.functional.interpolate(x, size=self.scale * x.shape[2], mode="nearest")
-        return self.norm(self.conv(x), condition)
+        return self.norm(upsampled_conv1d(x, self.conv.weight, self.conv.bias, scale=self.scale), condition)
 
 
 def limited(x: Tensor, amplitude: float) -> Tensor:
