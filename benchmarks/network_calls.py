@@ -107,6 +107,69 @@ def teach_and_score(lessons: EcgStore, real: EcgStore, folder: Path, *, steps: i
     return f"{np.mean(taught):.3f} ({min(taught):.3f} to {max(taught):.3f})"
 
 
+class Comparison:
+    """The same records copied in several ways, and what is measured of each."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.out, self.model, self.processes = arguments.out, arguments.model, arguments.processes
+        self.steps, self.seeds = arguments.teach, arguments.seeds
+        self.real, self.judge = EcgStore.open(arguments.store), Classifier.load(arguments.classifier)
+        self.generator = Generator.load(arguments.model)
+        self.rows = np.random.default_rng(0).permutation(self.real.rows(folds=LEARNED))[: arguments.records]
+        self.originals = [self.real.record(int(row)) for row in self.rows]
+        self.facts = [measure_facts(record) if self.generator.facts else Facts() for record in self.originals]
+        self._goal = self.judge.features(self.real, self.real.rows(folds=[TESTED_ON]))
+        chosen_on = (self.real.record(int(row)) for row in self.real.rows(folds=[CHOSEN_ON]))
+        self._choosing = keep(chosen_on, self.real, self.out / "chosen-on", fold=CHOSEN_ON, synthetic=False)
+
+    @property
+    def header(self) -> list[str]:
+        """Names of the cells of a row."""
+        near = ["Frechet", "precision", "recall", "density", "coverage", "shown"]
+        return [
+            "way",
+            "calls",
+            "s a record",
+            "heart rate off: median, 90 %",
+            *near,
+            *(["taught AUROC"] if self.steps else []),
+        ]
+
+    def row_of_originals(self) -> list[str]:
+        """What a perfect copy would measure."""
+        store = keep(self.originals, self.real, self.out / ORIGINALS, fold=1, synthetic=False)
+        return [ORIGINALS, "", "", *self._measure(store)]
+
+    def row(self, way: str) -> list[str]:
+        """Copies of the records made in this way, and what they measure."""
+        options, folder = replace(options_of(way), batch_size=4), self.out / way.replace(":", "-")
+        statements = [dict(record.statements) for record in self.originals]
+        jobs = [Job(int(row), y, facts) for row, y, facts in zip(self.rows, statements, self.facts, strict=True)]
+        made = sample_jobs(jobs, options=options, model=self.model, processes=self.processes)
+        started, fresh = time.monotonic(), not folder.exists()
+        store = keep(tqdm(made, total=len(jobs), desc=way, leave=False), self.real, folder, fold=1, synthetic=True)
+        taken = f"{(time.monotonic() - started) / len(jobs):.2f}" if fresh else "kept"
+        return [way, str(count_calls(self.generator, options)), taken, *self._measure(store)]
+
+    def _measure(self, store: EcgStore) -> list[str]:
+        rows = np.arange(len(self.rows))
+        near = measure_fidelity(self._goal, self.judge.features(store, rows))
+        measures = (near.frechet, near.precision, near.recall, near.density, near.coverage)
+        shown = score(self.judge, store, rows)
+        cells = [self._heart_rate_off(store), *(f"{value:.2f}" for value in measures), f"{shown:.3f}"]
+        if self.steps:
+            lessons = with_first(self._choosing, store, len(rows))
+            folder = self.out / f"{store.path.name}-classifiers"
+            cells.append(teach_and_score(lessons, self.real, folder, steps=self.steps, seeds=self.seeds))
+        return cells
+
+    def _heart_rate_off(self, store: EcgStore) -> str:
+        rates = [measure_heart_rate(store.record(row)) for row in range(len(self.rows))]
+        asked = [facts.heart_rate for facts in self.facts]
+        off = [abs(rate - goal) for rate, goal in zip(rates, asked, strict=True) if rate and goal]
+        return f"{np.median(off):.1f}, {np.percentile(off, 90):.1f}" if off else ""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
@@ -119,52 +182,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
-    real, judge = EcgStore.open(arguments.store), Classifier.load(arguments.classifier)
-    generator = Generator.load(arguments.model)
-    rows = np.random.default_rng(0).permutation(real.rows(folds=LEARNED))[: arguments.records]
-    originals = [real.record(int(row)) for row in rows]
-    facts = [measure_facts(record) if generator.facts else Facts() for record in originals]
-    jobs = [Job(int(row), dict(r.statements), f) for row, r, f in zip(rows, originals, facts, strict=True)]
-    goal = judge.features(real, real.rows(folds=[TESTED_ON]))
-    chosen_on = (real.record(int(row)) for row in real.rows(folds=[CHOSEN_ON]))
-    choosing = keep(chosen_on, real, arguments.out / "chosen-on", fold=CHOSEN_ON, synthetic=False)
-    table = []
-    for way in [ORIGINALS, *arguments.ways]:
-        folder = arguments.out / way.replace(":", "-")
-        cost = ["", ""]
-        if way == ORIGINALS:
-            store = keep(originals, real, folder, fold=1, synthetic=False)
-        else:
-            options = replace(options_of(way), batch_size=4)
-            made = sample_jobs(jobs, options=options, model=arguments.model, processes=arguments.processes)
-            started, fresh = time.monotonic(), not folder.exists()
-            bar = tqdm(made, total=len(jobs), desc=way, leave=False)
-            store = keep(bar, real, folder, fold=1, synthetic=True)
-            taken = f"{(time.monotonic() - started) / len(jobs):.2f}" if fresh else "kept"
-            cost = [str(count_calls(generator, options)), taken]
-        made_rows = np.arange(len(jobs))
-        near = measure_fidelity(goal, judge.features(store, made_rows))
-        rates = [measure_heart_rate(store.record(row)) for row in range(len(jobs))]
-        off = [abs(rate - f.heart_rate) for rate, f in zip(rates, facts, strict=True) if rate and f.heart_rate]
-        heart = f"{np.median(off):.1f}, {np.percentile(off, 90):.1f}" if off else ""
-        usefulness = []
-        if arguments.teach:
-            lessons, folders = with_first(choosing, store, len(jobs)), arguments.out / f"{folder.name}-classifiers"
-            usefulness = [teach_and_score(lessons, real, folders, steps=arguments.teach, seeds=arguments.seeds)]
-        measures = (near.frechet, near.precision, near.recall, near.density, near.coverage)
-        table.append(
-            [
-                way,
-                *cost,
-                heart,
-                *(f"{value:.2f}" for value in measures),
-                f"{score(judge, store, made_rows):.3f}",
-                *usefulness,
-            ]
-        )
-    print(f"Network calls: {len(rows)} records of {generator.config.name}.\n")
-    header = ["way", "calls", "s a record", "heart rate off: median, 90 %", "Frechet", "precision", "recall"]
-    print_table([*header, "density", "coverage", "shown", *(["taught AUROC"] if arguments.teach else [])], table)
+    comparison = Comparison(arguments)
+    table = [comparison.row_of_originals(), *(comparison.row(way) for way in arguments.ways)]
+    print(f"Network calls: {len(comparison.rows)} records of {comparison.generator.config.name}.\n")
+    print_table(comparison.header, table)
 
 
 if __name__ == "__main__":

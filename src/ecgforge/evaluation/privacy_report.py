@@ -1,7 +1,7 @@
 """A privacy audit as files: results.json for programs, report.md and a picture for people."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from ecgforge.data.store import EcgStore
 from ecgforge.ecg_paper import draw_sheet, save_figure
+from ecgforge.evaluation.markdown import markdown_table
 from ecgforge.evaluation.neighbours import NEAR, QUANTILES, MembershipInference
 from ecgforge.evaluation.privacy import PrivacyAudit
 from ecgforge.evaluation.waveforms import LARGEST_SHIFT_S
@@ -82,7 +83,7 @@ def _data(audit: PrivacyAudit) -> list[str]:
         rows.append(("classifier", audit.classifier, "", ""))
     if audit.model:
         rows.append(("model", audit.model, "", ""))
-    return ["## Data", "", *_table(("", "source", "folds", "records"), rows), ""]
+    return ["## Data", "", *markdown_table(("", "source", "folds", "records"), rows), ""]
 
 
 def _distances(audit: PrivacyAudit) -> list[str]:
@@ -111,7 +112,7 @@ def _distances(audit: PrivacyAudit) -> list[str]:
             )
     quantiles = ("nearest", *(f"{share:.0%}" for share in _SHOWN[1:]))
     header = ("view", "records", "number", *quantiles, "too near")
-    return ["## Nearest training record", "", text, "", *_table(header, rows), ""]
+    return ["## Nearest training record", "", text, "", *markdown_table(header, rows), ""]
 
 
 def _sample_attack(audit: PrivacyAudit) -> list[str]:
@@ -126,7 +127,7 @@ def _sample_attack(audit: PrivacyAudit) -> list[str]:
         for release in filter(None, (view.synthetic, view.control))
     ]
     header = ("view", "released", "AUROC (95 % interval)", "members found at 1 % false alarms")
-    return ["## Attack on the samples", "", text, "", *_table(header, rows), ""]
+    return ["## Attack on the samples", "", text, "", *markdown_table(header, rows), ""]
 
 
 def _model_attack(audit: PrivacyAudit) -> list[str]:
@@ -145,7 +146,7 @@ def _model_attack(audit: PrivacyAudit) -> list[str]:
         for score, inference in zip(scores, (attack.error, attack.relative, attack.control), strict=True)
     ]
     header = ("noise", "score", "AUROC (95 % interval)", "members found at 1 % false alarms")
-    return ["## Attack on the model", "", text, "", *_table(header, rows), ""]
+    return ["## Attack on the model", "", text, "", *markdown_table(header, rows), ""]
 
 
 def _pairs(audit: PrivacyAudit) -> list[str]:
@@ -157,7 +158,7 @@ def _pairs(audit: PrivacyAudit) -> list[str]:
     return [
         "## Nearest pairs",
         "",
-        *_table(("view", "synthetic", "training record", "distance"), rows),
+        *markdown_table(("view", "synthetic", "training record", "distance"), rows),
         "",
         f"![Synthetic records beside their nearest training records]({PICTURE})",
         "",
@@ -182,13 +183,6 @@ def _inference(inference: MembershipInference) -> tuple[str, str]:
         f"{auroc.estimate:.3f} ({auroc.low:.3f} to {auroc.high:.3f})",
         f"{inference.sensitivity_at_1_percent:.1%}",
     )
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-    return [line(header), line(["---"] * len(header)), *map(line, rows)]
 
 
 def _list(numbers: Sequence[int]) -> str:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from ecgforge.evaluation.assessment import Assessment
 from ecgforge.evaluation.beats import draw_beats
 from ecgforge.evaluation.fidelity import NEIGHBOURS
+from ecgforge.evaluation.markdown import markdown_table
 from ecgforge.evaluation.physiology import Spread
 from ecgforge.evaluation.protocols import REAL, Cell, Protocol
 from ecgforge.evaluation.signal_statistics import BANDS_HZ
@@ -269,13 +270,9 @@ def _markdown(assessment: Assessment, sections: Sequence[_Section], command: str
         lines += ["```sh", command, "```", ""]
     for section in sections:
         lines += [f"## {section.title}", "", *([section.text, ""] if section.text else [])]
-        lines += [_line(section.header), _line(["---"] * len(section.header)), *map(_line, section.rows), ""]
+        lines += [*markdown_table(section.header, section.rows), ""]
     lines += ["## Beats", "", _beats_text(assessment), "", "![Median beats with their quartile band](beats.png)", ""]
     return "\n".join(lines)
-
-
-def _line(cells: Row) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _html(assessment: Assessment, sections: Sequence[_Section], command: str, picture: bytes) -> str:

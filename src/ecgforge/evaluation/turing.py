@@ -17,6 +17,7 @@ from scipy.stats import binomtest
 
 from ecgforge.config import to_dict
 from ecgforge.errors import DataError
+from ecgforge.evaluation.markdown import markdown_table
 
 CONFIDENCE = 0.95
 
@@ -317,8 +318,7 @@ def score_markdown(score: TuringScore) -> str:
     """The tables and notes as Markdown."""
     lines = ["# Reading kit", "", f"{score.real} real and {score.synthetic} synthetic ECGs.", ""]
     for table in score_tables(score):
-        lines += [f"## {table.title}", "", _markdown_row(table.columns), _markdown_row(["---"] * len(table.columns))]
-        lines += [*map(_markdown_row, table.rows), ""]
+        lines += [f"## {table.title}", "", *markdown_table(table.columns, table.rows), ""]
     return "\n".join(lines + [f"- {note}" for note in score_notes(score)]) + "\n"
 
 
@@ -339,7 +339,3 @@ def _kappa(kappa: float | None, sheets: int) -> str:
 
 def _number(value: float | None, pattern: str) -> str:
     return "–" if value is None else pattern.format(value)
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -44,7 +44,6 @@ class FoldedSssd:
 
     Args:
         network: On a CPU.
-        length: L, the only record length it takes; None for the network's own.
         native: Use native kernels where there are any; False for plain PyTorch.
         products: Number format of the blocks' matrix products (see products.py); None for the network's own.
 
@@ -52,7 +51,7 @@ class FoldedSssd:
         absent: Why it computes without native kernels; None when it computes with them.
 
     Raises:
-        ConfigError: the network is not on a CPU, or its S4 kernels are not made for so long a record.
+        ConfigError: the network is not on a CPU.
     """
 
     @torch.no_grad()
@@ -60,7 +59,6 @@ class FoldedSssd:
         self,
         network: SssdEcg,
         *,
-        length: int | None = None,
         native: bool = True,
         products: torch.dtype | None = None,
     ) -> None:
@@ -69,7 +67,7 @@ class FoldedSssd:
                 f"expected a network on the CPU, got {network.output.bias.device}; call it as it is there"
             )
         config = network.config
-        self.length = config.length if length is None else length
+        self.length = config.length
         blocks = cast(list[ResidualBlock], list(network.blocks))
         self._network = network
         self._ends = fold_ends(network, blocks)
@@ -88,10 +86,10 @@ class FoldedSssd:
         """Predicted noise, as SssdEcg.forward.
 
         Raises:
-            ConfigError: the records are of another length than this was folded for.
+            ConfigError: the records are of another length than the network's.
         """
         if x.shape[-1] != self.length:
-            raise ConfigError(f"expected records of {self.length} samples, got {x.shape[-1]}; fold for that length")
+            raise ConfigError(f"expected records of {self.length} samples, got {x.shape[-1]}")
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
         for i in range(len(x)):
             self._predict(x[i], self._stream_shift(level[i : i + 1]), self._norm_shift(condition[i : i + 1]), out=y[i])
