@@ -1,6 +1,7 @@
 """Where the beats of an ECG are."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -102,8 +103,14 @@ def measure_facts(record: EcgRecord) -> Facts:
 
 def _joint_size(signal: Float[np.ndarray, "C L"], band: tuple[float, float], rate: float) -> Float[np.ndarray, "L"]:
     """Root of the leads' summed squares within a band (Hz), mV."""
-    filtered = sosfiltfilt(butter(2, band, "bandpass", fs=rate, output="sos"), signal)
+    filtered = sosfiltfilt(_band_pass(band, rate), signal)
     return np.asarray(np.sqrt((filtered**2).sum(axis=0)))
+
+
+@cache
+def _band_pass(band: tuple[float, float], rate: float) -> Float[np.ndarray, "sections 6"]:
+    """Second-order sections; designing them takes as long as filtering a record."""
+    return np.asarray(butter(2, band, "bandpass", fs=rate, output="sos"))
 
 
 def _usual_height(activity: Float[np.ndarray, "L"], rate: float) -> float:
