@@ -135,6 +135,7 @@ def tiny_preset(config: TrainingConfig) -> TrainingConfig:
         kept = {"statements": config.network.statements, "labels": config.network.labels, "length": SAMPLES}
         changes = {"network": replace(TINY_NETWORK, **kept)}
     short = {"stages": (Stage(steps=2, samples=SAMPLES),), "batch_size": 4, "warmup_steps": 0, "sample_minutes": 0.0}
+    short["keep_every"] = min(1, config.keep_every)
     return replace(config, **{**short, **changes})
 
 

@@ -7,7 +7,7 @@ A run is a folder:
     RUN/log.csv          step, loss, learning rate, records per second
     RUN/samples/         pictures of samples over time
     RUN/model/           the model as of the last checkpoint, ready for `ecgforge generate`
-    RUN/kept/STEP/       models as of earlier steps, where the configuration asks for them
+    RUN/kept/STEP/       models as of earlier steps, where the configuration asks for them (averaging.py adds them up)
 
 Every draw follows from (seed, step), so a resumed run repeats what an uninterrupted one would have done, bit by bit.
 """
@@ -188,7 +188,7 @@ class Run:
     def _identity(self) -> dict[str, Any]:
         """What must be equal for a resumed run to be the same run."""
         settings = configuration.to_dict(self.config)
-        for pace in ("checkpoint_minutes", "sample_minutes", "keep_models_at"):
+        for pace in ("checkpoint_minutes", "sample_minutes", "keep_models_at", "keep_every"):
             del settings[pace]
         settings.pop("gradient_checkpointing", None)  # memory, not numbers
         checksums = [store.manifest.sha256 for store in self._stores]
@@ -328,7 +328,7 @@ def _train_to_the_end(run: Run, report: Report | None) -> None:
     while run.step < config.total_steps:
         pace.add(run.take_step())
         last = run.step == config.total_steps
-        if run.step in config.keep_models_at:
+        if run.step in config.keep_models_at or (config.keep_every and run.step % config.keep_every == 0):
             run.keep_model()
         if run.step % _LOG_EVERY == 0 or last:
             status = pace.status()

@@ -22,13 +22,18 @@ def learning_rate_at(step: int, config: TrainingConfig) -> float:
     return config.learning_rate * rise * fall
 
 
+def average_decay(step: int, decay: float) -> float:
+    """What step `step`, counted from 0, leaves of the average before: little at first, `decay` later on.
+
+    Source: the warm-up of TensorFlow's ExponentialMovingAverage.
+    """
+    return min(decay, (1 + step) / (10 + step))
+
+
 class AveragedWeights:
     """Exponential moving average of a network's parameters, with a start that forgets the initial weights.
 
-    The decay at step s is min(decay, (1 + s) / (10 + s)).
-
-    Source: the usual EMA of diffusion models (arXiv 2006.11239, appendix B); warm-up as in TensorFlow's
-    ExponentialMovingAverage.
+    Source: the usual EMA of diffusion models (arXiv 2006.11239, appendix B).
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -39,8 +44,8 @@ class AveragedWeights:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the parameters after step `step`, counted from 0."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.average.values()), list(self._live.values()), 1 - decay)
+        taken = 1 - average_decay(step, self.decay)
+        torch._foreach_lerp_(list(self.average.values()), list(self._live.values()), taken)
 
     def load(self, average: dict[str, Tensor]) -> None:
         """Continue from a saved average."""

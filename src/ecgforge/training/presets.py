@@ -61,6 +61,7 @@ _PATCH_S4 = FlowTraining(
     learning_rate=1e-3,
     warmup_steps=500,
     decay_from=0.8,
+    keep_every=1000,  # 60 models of 9 MB
 )
 
 # ----------------------------------------------------------------------------------------- SSSD-ECG-nle

@@ -80,6 +80,8 @@ class TrainingConfig:
         checkpoint_minutes: Longest time a crash can lose.
         sample_minutes: Between pictures of samples; 0 for none.
         keep_models_at: Steps after which the model is kept in RUN/kept/STEP, to see how it grew.
+        keep_every: Steps between more such models, from which the length of the average may be chosen afterwards (see
+            training.averaging); 0 for none.
 
     Raises:
         ConfigError: a number is out of range.
@@ -99,14 +101,15 @@ class TrainingConfig:
     checkpoint_minutes: float = 5.0
     sample_minutes: float = 20.0
     keep_models_at: tuple[int, ...] = ()
+    keep_every: int = 0
 
     def __post_init__(self) -> None:
         if not self.stages or any(stage.steps < 1 or stage.samples < 2 for stage in self.stages):
             raise ConfigError("expected one or more stages of 1 or more steps on windows of 2 or more samples")
         if self.batch_size < 1 or self.learning_rate <= 0:
             raise ConfigError("expected batch_size >= 1 and learning_rate > 0")
-        if not 0 <= self.decay_from <= 1 or min(self.warmup_steps, self.seed) < 0:
-            raise ConfigError("expected 0 <= decay_from <= 1 and warmup_steps and seed of 0 or more")
+        if not 0 <= self.decay_from <= 1 or min(self.warmup_steps, self.seed, self.keep_every) < 0:
+            raise ConfigError("expected 0 <= decay_from <= 1 and warmup_steps, seed and keep_every of 0 or more")
         if len(self.data.leads) != self.network.leads:
             raise ConfigError(
                 f"expected network.leads = {len(self.data.leads)} for data.leads = {' '.join(self.data.leads)}, "
