@@ -4,12 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import wfdb
 from tiny_run import TINY_NETWORK, tiny_config, tiny_store
 
 from ecgforge import twin
-from ecgforge.data.store import EcgStore
+from ecgforge.data.store import EcgStore, StoreWriter
 from ecgforge.errors import DataError
 from ecgforge.generate import SamplingOptions
 from ecgforge.training.loop import train
@@ -50,6 +51,15 @@ def test_some_folds_are_part_of_the_whole(real: EcgStore, model: Path, tmp_path:
     rows = real.rows(folds=(2, 5))
     assert len(part) == len(rows)
     np.testing.assert_array_equal(part.signals, whole.signals[rows])
+
+
+def test_twins_statements_are_as_sure_as_those_of_the_originals(real: EcgStore, model: Path, tmp_path: Path) -> None:
+    qualities = [2, 0, None, 1, 2]
+    with StoreWriter(tmp_path / "graded", rate=real.rate, samples=64, source="bumps", synthetic=True) as writer:
+        for row, quality in enumerate(qualities):
+            writer.add(real.record(row), label_quality=quality)
+    copied = copy_store(EcgStore.open(tmp_path / "graded"), tmp_path / "twin", model=model, options=OPTIONS)
+    assert [None if pd.isna(quality) else quality for quality in copied.index["label_quality"]] == qualities
 
 
 def test_a_stopped_copy_goes_on(real: EcgStore, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ def tiny_classifier(**changes: object) -> ClassifierTraining:
     """Four steps on folds 1 to 6, validated on folds 7 and 8 after every second one."""
     config = ClassifierTraining(
         name="tiny-classifier",
-        network=XResNetConfig(blocks=(1,), strides=(1,), stem=(4, 4, 8), width=8, expansion=1, head=8, dropout=0.0),
+        network=XResNetConfig(blocks=(1,), strides=(1,), stem=(4, 4, 8), width=8, expansion=1, head=8, dropout=0.5),
         data=DataConfig(folds=(1, 2, 3, 4, 5, 6), leads=STANDARD_LEADS),
         stages=(Stage(steps=4, samples=250),),
         validation_folds=(7, 8),

@@ -13,6 +13,7 @@ from ecgforge.errors import ConfigError
 Fact = Literal["age", "sex", "heart_rate"]
 FACTS: tuple[Fact, ...] = get_args(Fact)
 
+SLOWEST_HEART, FASTEST_HEART = 20.0, 300.0  # beats per minute
 _OLDEST = 90  # PTB-XL writes 300 for "90 or older"; who is older is not told apart
 _SEXES = {"male": 0.0, "female": 1.0}
 
@@ -39,8 +40,11 @@ class Facts:
             raise ConfigError(f"expected the sex male or female, got {self.sex!r}")
         if self.age is not None and not 0 <= self.age <= 300:
             raise ConfigError(f"expected an age in years, got {self.age:g}")
-        if self.heart_rate is not None and not 20 <= self.heart_rate <= 300:
-            raise ConfigError(f"expected a heart rate from 20 to 300 beats per minute, got {self.heart_rate:g}")
+        if self.heart_rate is not None and not SLOWEST_HEART <= self.heart_rate <= FASTEST_HEART:
+            raise ConfigError(
+                f"expected a heart rate from {SLOWEST_HEART:g} to {FASTEST_HEART:g} beats per minute, "
+                f"got {self.heart_rate:g}"
+            )
 
     @property
     def known(self) -> tuple[Fact, ...]:

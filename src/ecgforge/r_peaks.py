@@ -9,7 +9,7 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import butter, find_peaks, sosfiltfilt
 
 from ecgforge.errors import DataError
-from ecgforge.facts import Facts
+from ecgforge.facts import FASTEST_HEART, SLOWEST_HEART, Facts
 from ecgforge.leads import MODEL_LEADS
 from ecgforge.record import EcgRecord
 
@@ -93,12 +93,23 @@ def mark_known_beats(peaks: Int[np.ndarray, "N"], samples: int) -> Float[np.ndar
 
 
 def measure_facts(record: EcgRecord) -> Facts:
-    """Age and sex as recorded, the heart rate as measured.
+    """Age and sex as recorded, the heart rate as measured (see facts_of).
 
     Raises:
         DataError: as find_r_peaks.
     """
-    return Facts(age=record.patient.age, sex=record.patient.sex, heart_rate=measure_heart_rate(record))
+    return facts_of(record, find_r_peaks(record))
+
+
+def facts_of(record: EcgRecord, peaks: Int[np.ndarray, "N"]) -> Facts:
+    """Age and sex as recorded, the heart rate of the R peaks; none where it is one that nobody can be asked for.
+
+    Fewer than 20 beats a minute are three beats found in a record that is flat for the rest, or a heart about to stop.
+    """
+    rate = rate_of_peaks(peaks, record.rate)
+    if rate is not None and not SLOWEST_HEART <= rate <= FASTEST_HEART:
+        rate = None
+    return Facts(age=record.patient.age, sex=record.patient.sex, heart_rate=rate)
 
 
 def _joint_size(signal: Float[np.ndarray, "C L"], band: tuple[float, float], rate: float) -> Float[np.ndarray, "L"]:

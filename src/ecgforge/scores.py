@@ -222,8 +222,8 @@ def draw_resamples(
     while found < resamples:
         if drawn >= resamples / _LEAST_ACCEPTED:
             raise DataError(
-                f"expected resamples that have every statement, got {found} in {drawn} draws; "
-                "leave out the statements that only one or two records have"
+                f"expected resamples that have every statement, got {found} in {drawn} draws, because too many "
+                "statements are in one or two records only; leave these out"
             )
         rows = rng.integers(records, size=(resamples, records)) + records * np.arange(resamples)[:, None]
         weights = np.bincount(rows.ravel(), minlength=resamples * records).reshape(resamples, records)

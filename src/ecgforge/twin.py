@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Int
 
 from ecgforge import config as configuration
@@ -196,7 +197,12 @@ def _assemble(
             for job, microvolts in zip(chunk, signals, strict=True):
                 original = store.record(job.index)
                 record = _twin_of(original, microvolts, job, seed=seed)
-                writer.add(record, source_file=original.record_id)
+                quality = store.index["label_quality"].iloc[job.index]
+                writer.add(
+                    record,
+                    source_file=original.record_id,
+                    label_quality=None if pd.isna(quality) else int(quality),
+                )
 
 
 def _twin_of(original: EcgRecord, microvolts: np.ndarray, job: Job, *, seed: int) -> EcgRecord:

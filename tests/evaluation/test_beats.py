@@ -18,7 +18,7 @@ from ecgforge.evaluation.beats import (
     write_beats_csv,
 )
 from ecgforge.leads import STANDARD_LEADS
-from ecgforge.r_peaks import find_r_peaks
+from ecgforge.r_peaks import facts_of, find_r_peaks, measure_facts, measure_heart_rate
 from ecgforge.record import EcgRecord
 
 # Rhythms, and complexes that are broad, split or small; one record each. All beats are to be found, and nothing else.
@@ -64,6 +64,16 @@ def test_nothing_is_found_in_nothing() -> None:
     summary = summarise_beats([flat])
     assert (summary.beats, summary.records) == (0, 1)
     assert np.isnan(summary.median).all()
+
+
+def test_a_heart_too_slow_to_ask_for_is_unknown() -> None:
+    """Three beats in ten seconds are 17 a minute: no reason to refuse the record's data set."""
+    record = EcgRecord(signal=np.zeros((12, 1000)), rate=100)
+    for second in (1.5, 5.5, 8.5):
+        record.signal[:, int(100 * second) + np.arange(-3, 4)] += np.array([0.1, 0.3, 0.8, 1.2, 0.8, 0.3, 0.1])
+    assert len(find_r_peaks(record)) == 3 and measure_heart_rate(record) == pytest.approx(17.1, abs=0.2)
+    assert measure_facts(record).heart_rate is None
+    assert facts_of(record, np.array([100, 200, 300, 400])).heart_rate == 60
 
 
 def test_unusable_records_are_refused() -> None:

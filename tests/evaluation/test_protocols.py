@@ -97,6 +97,13 @@ def test_pathologies_are_scored_at_every_seed(stores: tuple[EcgStore, EcgStore],
     assert by_seed[0].auroc == pytest.approx(detail.auroc)
 
 
+def test_pathologies_are_those_of_the_paper_that_are_learned() -> None:
+    assert replace(PROTOCOL, pathologies=("afib", "Crbbb")).scored_pathologies == ("AFIB", "CRBBB")
+    assert replace(PROTOCOL, pathologies=None).scored_pathologies == ("AFIB", "CRBBB", "1AVB", "PVC")
+    rhythms = replace(RECIPE, data=replace(RECIPE.data, label_set="rhythm"))
+    assert replace(PROTOCOL, classifier=rhythms, pathologies=None).scored_pathologies == ("AFIB",)
+
+
 def test_the_report_says_it_in_three_files(assessment: Assessment, tmp_path: Path) -> None:
     write_report(assessment, tmp_path, command="ecgforge evaluate <x>")
     results = json.loads((tmp_path / "results.json").read_text())
@@ -121,7 +128,7 @@ def test_likeness_of_a_second_draw_is_near_the_floor(assessment: Assessment) -> 
     (entry,) = assessment.likeness
     rate = next(item for item in entry.physiology if item.quantity.name == "heart_rate")
     assert rate.real.measurable == rate.synthetic.measurable == 1
-    assert entry.fidelity.frechet >= 0 and assessment.floor.frechet >= 0
+    assert 0 < entry.fidelity.frechet < 3 * assessment.floor.frechet
 
 
 def test_too_few_test_records_are_told_before_anything_is_trained(tmp_path: Path) -> None:
@@ -137,6 +144,9 @@ def test_what_cannot_be_judged_is_told_before_anything_is_trained(
     real, twin = stores
     with pytest.raises(LabelError, match="AFIBB"):
         replace(PROTOCOL, pathologies=("AFIBB",))
+    rhythms = replace(RECIPE, data=replace(RECIPE.data, label_set="rhythm"))
+    with pytest.raises(ConfigError, match="pathologies that the classifiers learn, got CRBBB; .*'rhythm'"):
+        replace(PROTOCOL, classifier=rhythms, pathologies=("AFIB", "CRBBB"))
     with pytest.raises(ConfigError, match="at most 9 synthetic data sets"):
         assess(real, {str(number): twin for number in range(10)}, tmp_path / "report", protocol=PROTOCOL)
     faster = tmp_path / "faster"

@@ -13,7 +13,7 @@ from ecgforge import twin
 from ecgforge.checkpoints.native import load_config
 from ecgforge.classify import Classifier
 from ecgforge.data.store import EcgStore, StoreWriter
-from ecgforge.errors import CheckpointError, ConfigError, DataError
+from ecgforge.errors import CheckpointError, ConfigError, DataError, LabelError
 from ecgforge.evaluation.augmentation import real_part, rows_having, study_augmentation, with_first
 from ecgforge.evaluation.convergence import learning_the_same, study_convergence, training_to
 from ecgforge.evaluation.curves import Curve, CurvePoint, draw_curve, write_curve
@@ -33,6 +33,7 @@ RECIPE = tiny_classifier(
 )
 PROTOCOL = Protocol(classifier=RECIPE, test_folds=(8,), seeds=(0, 1))
 OPTIONS = SamplingOptions(steps=1)
+UNSEEN = DataConfig(folds=(1, 2, 3, 4, 5, 6, 7))  # of a generator: without the fold that is tested on
 TRAINED = 24  # records of folds 1 to 4, half of them with AFIB
 
 
@@ -225,8 +226,12 @@ def test_wrong_wishes_for_augmentation(real: EcgStore, model: Path, tmp_path: Pa
     for counts in ((), (0, -1)):
         with pytest.raises(ConfigError, match="0 or more, got"):
             study_augmentation(study, statement="AFIB", counts=counts, model=model)
-    with pytest.raises(ConfigError, match="that the classifiers learn, got 'FLUTTER'"):
+    with pytest.raises(LabelError, match="'FLUTTER'; did you mean AFLT"):
         study_augmentation(study, statement="FLUTTER", counts=(1,), model=model)
+    rhythms = replace(RECIPE, data=replace(RECIPE.data, label_set="rhythm"))
+    with pytest.raises(ConfigError, match="that the classifiers learn, got CRBBB; .*'rhythm'"):
+        of_rhythms = replace(study, protocol=replace(PROTOCOL, classifier=rhythms))
+        study_augmentation(of_rhythms, statement="crbbb", counts=(1,), model=model)
     with pytest.raises(DataError, match=r"with and without PACE in folds 7 of .*, got 0 with it of 6"):
         study_augmentation(study, statement="PACE", counts=(1,), model=model)
     with pytest.raises(DataError, match=r"expected records of 1000 samples at 100 Hz, as .* has 250"):
@@ -244,7 +249,7 @@ def test_wrong_wishes_for_augmentation(real: EcgStore, model: Path, tmp_path: Pa
 
 
 def test_convergence_of_one_generator(real: EcgStore, tmp_path: Path) -> None:
-    config = tiny_config(network=NETWORK, decay_from=0.5, stages=(Stage(9, 64), Stage(1, SAMPLES)))
+    config = tiny_config(network=NETWORK, data=UNSEEN, decay_from=0.5, stages=(Stage(9, 64), Stage(1, SAMPLES)))
     said: list[str] = []
     study = study_of(real, tmp_path / "study", said)
     curve = study_convergence(study, config=config, budgets=(17, 4))
@@ -284,7 +289,7 @@ def test_convergence_of_one_generator(real: EcgStore, tmp_path: Path) -> None:
 
 def test_a_generator_of_one_pathology_is_judged_by_it(real: EcgStore, tmp_path: Path) -> None:
     network = replace(NETWORK, statements="nle-as-described", labels=1)
-    config = tiny_config(network=network, data=DataConfig(statements=("AFIB",)), stages=(Stage(1, SAMPLES),))
+    config = tiny_config(network=network, data=replace(UNSEEN, statements=("AFIB",)), stages=(Stage(1, SAMPLES),))
     study = replace(study_of(real, tmp_path), protocol=replace(PROTOCOL, seeds=(3,)))
     curve = study_convergence(study, config=config, budgets=(4,))
     assert curve.measures == PATHOLOGY_MEASURES and len(curve.points) == 1
@@ -307,10 +312,12 @@ def test_budgets_are_whole_steps() -> None:
 def test_wrong_data_are_told_before_the_training(real: EcgStore, tmp_path: Path) -> None:
     study = study_of(real, tmp_path / "none")
     with pytest.raises(DataError, match=r"network.labels = 71"):
-        study_convergence(study, config=tiny_config(network=replace(NETWORK, labels=3)), budgets=(4,))
+        study_convergence(study, config=tiny_config(network=replace(NETWORK, labels=3), data=UNSEEN), budgets=(4,))
     with pytest.raises(DataError, match="got 9"):
         elsewhere = replace(study, protocol=replace(PROTOCOL, test_folds=(9,)))
         study_convergence(elsewhere, config=tiny_config(network=NETWORK), budgets=(4,))
+    with pytest.raises(ConfigError, match=r"not seen the test folds, got \[8\]"):
+        study_convergence(study, config=tiny_config(network=NETWORK), budgets=(4,))
     assert not study.folder.exists()
 
 

@@ -55,6 +55,8 @@ def test_beats_of_two_stores(stores: tuple[Path, Path], tmp_path: Path) -> None:
     assert set(table["records"]) == {2}
     run("beats", "--real", stores[0], "--folds", "2", "-n", "1", "--leads", "I", "--out", picture)
     assert set(pd.read_csv(picture.with_suffix(".csv"))["records"]) == {1}
+    run("beats", "--real", stores[0], "--synthetic", f"other={stores[1]}", "--folds", "2", "--out", picture)
+    assert set(pd.read_csv(picture.with_suffix(".csv"))["records"]) == {2}  # of four: the folds hold for all stores
 
 
 def test_wrong_wishes_for_beats(stores: tuple[Path, Path], tmp_path: Path) -> None:

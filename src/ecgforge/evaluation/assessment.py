@@ -32,6 +32,7 @@ from ecgforge.training.records import label_vocabulary
 
 Progress = Callable[[str, int, int], None]
 
+_RARE = 2  # records with a statement, of which a resample often has none
 _BEAT_RECORDS = 250  # a condition, as in arXiv 2301.08227, Figures 2 and 3
 _BEAT_STATEMENTS = {"NORM", "SR"}
 
@@ -162,12 +163,17 @@ def _require_fit(stores: Mapping[str, EcgStore], protocol: Protocol) -> None:
 
 
 def _require_resamples(name: str, store: EcgStore, protocol: Protocol) -> None:
-    truth = store.labels(label_vocabulary(protocol.classifier.data))[rows_tested(store, protocol)] > 0
+    labels = label_vocabulary(protocol.classifier.data)
+    truth = store.labels(labels)[rows_tested(store, protocol)] > 0
     try:
         draw_resamples(truth[:, scorable(truth)], rng=np.random.default_rng(0), resamples=protocol.resamples)
     except DataError as error:
+        positives = truth.sum(axis=0)
+        rare = [label for label, count in zip(labels.labels, positives, strict=True) if 0 < count <= _RARE]
         raise DataError(
-            f"the test records of the data set {name} are too few for bootstrap intervals: {error}"
+            f"the test records of the data set {name} are too few for bootstrap intervals: {error}. At most {_RARE} "
+            f"have {', '.join(rare)}. Take more --test-folds, or classifiers of the other statements: "
+            "--set 'data.statements=[...]' --set network.labels=N"
         ) from error
 
 

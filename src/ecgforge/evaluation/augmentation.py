@@ -18,6 +18,7 @@ from ecgforge.evaluation.curves import Curve, CurvePoint
 from ecgforge.evaluation.studies import PATHOLOGY_MEASURES, Study
 from ecgforge.generate import Generator
 from ecgforge.labels import custom_vocabulary
+from ecgforge.labels import statement as named_statement
 from ecgforge.rng import record_stream
 from ecgforge.training.records import label_vocabulary, select_data
 from ecgforge.training.settings import ClassifierTraining
@@ -49,6 +50,7 @@ def study_augmentation(
         model: Generator, None for the default.
 
     Raises:
+        LabelError: no such statement.
         ConfigError: a count or the number of real records is out of range, or generator or classifiers do not know the
             statement.
         DataError: the records do not fit recipe or generator, no record learned from has the statement, validation or
@@ -59,8 +61,12 @@ def study_augmentation(
     wanted = sorted(set(counts))
     if not wanted or wanted[0] < 0:
         raise ConfigError(f"expected numbers of synthetic positives of 0 or more, got {list(counts)}")
+    statement = named_statement(statement).code
     if statement not in label_vocabulary(recipe.data).labels:
-        raise ConfigError(f"expected a statement that the classifiers learn, got {statement!r}")
+        raise ConfigError(
+            f"expected a statement that the classifiers learn, got {statement}; they learn the label set "
+            f"{label_vocabulary(recipe.data).describe()}"
+        )
     study.require_scorable(statement)
     learned = real_part(study.real, recipe, records=real_records)
     select_data(learned, recipe)  # what does not fit is told before the sampling

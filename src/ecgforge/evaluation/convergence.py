@@ -45,6 +45,12 @@ def study_convergence(study: Study, *, config: TrainingConfig, budgets: Sequence
         CheckpointError: the folder holds another generator or other classifiers.
     """
     long_run = training_to(budgets, config)
+    seen = set(config.data.folds) & set(study.protocol.test_folds)
+    if seen:
+        raise ConfigError(
+            f"expected a generator that has not seen the test folds, got {sorted(seen)} among those it learns from; "
+            "choose other --test-folds, or fewer data.folds for the generator"
+        )
     recipe = learning_the_same(study.protocol.classifier, config)
     study = replace(study, protocol=replace(study.protocol, classifier=recipe))
     labels = label_vocabulary(recipe.data).labels

@@ -30,9 +30,11 @@ from ecgforge.scores import (
     score_pathology,
 )
 from ecgforge.training.loop import Status, train
+from ecgforge.training.records import label_vocabulary
 from ecgforge.training.settings import ClassifierTraining
 
 REAL = "real"
+_PATHOLOGIES = ("AFIB", "CRBBB", "1AVB", "PVC")  # of arXiv 2407.11108
 
 Report = Callable[[str, Status], None]
 
@@ -45,19 +47,21 @@ class Protocol:
         classifier: Recipe of every classifier; its data.folds and validation_folds hold for every data set.
         test_folds: Tested on; not among the folds of the recipe.
         seeds: One classifier each.
-        pathologies: Statements scored one by one at a threshold, as in SSSD-ECG-nle.
+        pathologies: Statements scored one by one at a threshold, as in SSSD-ECG-nle; None for those of that paper that
+            the classifiers learn.
         augment: Also train on the real records together with each synthetic data set.
         resamples: Of the bootstrap.
 
     Raises:
-        ConfigError: a test fold is learned from or validated on, or there is no seed.
+        ConfigError: a test fold is learned from or validated on, there is no seed, or the classifiers do not learn a
+            pathology.
         LabelError: a pathology is no statement.
     """
 
     classifier: ClassifierTraining
     test_folds: tuple[int, ...] = (9,)
     seeds: tuple[int, ...] = (0,)
-    pathologies: tuple[str, ...] = ("AFIB", "CRBBB", "1AVB", "PVC")
+    pathologies: tuple[str, ...] | None = None
     augment: bool = False
     resamples: int = 1000
 
@@ -70,8 +74,25 @@ class Protocol:
             )
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"expected one or more different seeds, got {self.seeds}")
-        for code in self.pathologies:
-            statement(code)
+        if self.pathologies is not None:
+            object.__setattr__(self, "pathologies", tuple(statement(code).code for code in self.pathologies))
+            unknown = set(self.pathologies) - set(self._learned)
+            if unknown:
+                raise ConfigError(
+                    f"expected pathologies that the classifiers learn, got {', '.join(sorted(unknown))}; their "
+                    f"statements are {label_vocabulary(self.classifier.data).describe()}"
+                )
+
+    @property
+    def scored_pathologies(self) -> tuple[str, ...]:
+        """Those that were named, or those of the paper that the classifiers learn."""
+        if self.pathologies is not None:
+            return self.pathologies
+        return tuple(code for code in _PATHOLOGIES if code in self._learned)
+
+    @property
+    def _learned(self) -> tuple[str, ...]:
+        return label_vocabulary(self.classifier.data).labels
 
 
 @dataclass(frozen=True)
@@ -218,17 +239,13 @@ def _trained_judge(
     classifier = train_classifier(store, folder, recipe=recipe, seed=seed, device=device, report=tell, extra=extra)
     rows = store.rows(folds=recipe.validation_folds)
     truth, score = truth_of(store, rows, classifier), classifier.predict(store, rows)
-    columns = {code: classifier.config.labels.index(code) for code in _known(protocol, classifier)}
+    columns = {code: classifier.config.labels.index(code) for code in protocol.scored_pathologies}
     thresholds = {
         code: choose_threshold(truth[:, column], score[:, column], maximise="g-mean")
         for code, column in columns.items()
         if _both(truth[:, column])
     }
     return _Judge(classifier, thresholds)
-
-
-def _known(protocol: Protocol, classifier: Classifier) -> list[str]:
-    return [code for code in protocol.pathologies if code in classifier.config.labels]
 
 
 def _both(truth: Bool[np.ndarray, "N"]) -> bool:

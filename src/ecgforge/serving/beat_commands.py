@@ -42,7 +42,9 @@ def beats(
     n: Annotated[
         int, typer.Option("-n", "--number", min=1, help="Records of each store; fewer if it has no more.")
     ] = 250,
-    folds: Annotated[str | None, typer.Option(help="Folds of the real records, such as 9; by default all.")] = None,
+    folds: Annotated[
+        str | None, typer.Option(help="Folds of all stores that have some, such as 9; by default all.")
+    ] = None,
 ) -> None:
     """Draw median heart beats, real beside synthetic, with the band between their quartiles.
 
@@ -63,7 +65,7 @@ def beats(
     wanted = parse_statements(statements) if statements else {}
     chosen = {"real": _records(EcgStore.open(real), wanted, n=n, folds=folds)}
     for name, path in named_stores(synthetic or ()).items():
-        chosen[name] = _records(EcgStore.open(path), wanted, n=n, folds=None)
+        chosen[name] = _records(EcgStore.open(path), wanted, n=n, folds=folds)
     summaries: dict[str, BeatSummary] = {}
     with progress_bar("Finding beats") as progress:
         for done, (name, records) in enumerate(chosen.items()):
@@ -73,15 +75,24 @@ def beats(
     _write_both(draw_beats(summaries, panels), summaries, out, title=f"Beats {statements or ''}".strip())
 
 
-def _records(store: "EcgStore", wanted: Mapping[str, float], *, n: int, folds: str | None) -> "list[EcgRecord]":
-    """The first n records of a store that have all wanted statements."""
-    from ecgforge.labels import parse_statements
+_DRAWN = 400  # purpose of a random stream
 
-    rows = [int(row) for row in store.rows(folds=None if folds is None else parse_folds(folds))]
+
+def _records(store: "EcgStore", wanted: Mapping[str, float], *, n: int, folds: str | None) -> "list[EcgRecord]":
+    """Random records that have all wanted statements, the same ones at every call.
+
+    The first ones would be those recorded first, in PTB-XL by other devices than the last.
+    """
+    from ecgforge.labels import parse_statements
+    from ecgforge.rng import record_stream
+
+    has_folds = bool(store.index["fold"].notna().any())
+    rows = [int(row) for row in store.rows(folds=parse_folds(folds) if folds and has_folds else None)]
     if wanted:
         texts = store.index["statements"]
         rows = [row for row in rows if texts.iloc[row] and wanted.keys() <= parse_statements(texts.iloc[row]).keys()]
-    records = [store.record(row) for row in rows[:n]]
+    drawn = sorted(record_stream(0, 0, purpose=_DRAWN).permutation(len(rows))[:n])
+    records = [store.record(rows[position]) for position in drawn]
     if not records:
         raise DataError(
             f"expected records with {','.join(wanted) or 'any statements'} in {store.path} (folds {folds or 'all'}), "

@@ -31,7 +31,9 @@ def evaluate(
     ] = None,
     test_folds: Annotated[str, typer.Option(help="Folds to test on, e.g. `9` or `9,10`.")] = "9",
     seeds: Annotated[str, typer.Option(help="A classifier is trained from each, e.g. `0,1,2`.")] = "0",
-    pathologies: Annotated[str, typer.Option(help="Statements scored one by one.")] = "AFIB,CRBBB,1AVB,PVC",
+    pathologies: Annotated[
+        str | None, typer.Option(help="Statements scored one by one; by default AFIB, CRBBB, 1AVB and PVC.")
+    ] = None,
     augment: Annotated[bool, typer.Option("--augment", help="Also train on real and synthetic together.")] = False,
     processes: Annotated[int, typer.Option(min=1, help="Processes that measure waves.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
@@ -51,7 +53,7 @@ def evaluate(
         classifier=classifier_recipe(classifier, set_ or ()),
         test_folds=parse_folds(test_folds),
         seeds=whole_numbers(seeds),
-        pathologies=tuple(code.strip() for code in pathologies.split(",") if code.strip()),
+        pathologies=None if pathologies is None else tuple(filter(None, map(str.strip, pathologies.split(",")))),
         augment=augment,
     )
     stores = {name: EcgStore.open(path) for name, path in named_stores(synthetic).items()}

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ecgforge.facts import Fact, Facts
+from ecgforge.facts import Fact
 from ecgforge.models.rhythm import MEMORY, RhythmModel
-from ecgforge.r_peaks import FEWEST_BEATS, find_r_peaks, mark_known_beats, rate_of_peaks
+from ecgforge.r_peaks import FEWEST_BEATS, facts_of, find_r_peaks, mark_known_beats
 from ecgforge.training.records import TrainingData
 from ecgforge.training.settings import FlowTraining
 
@@ -44,9 +44,7 @@ def measure_hearts(data: TrainingData, wanted: Sequence[Fact]) -> Hearts:
     for store, row in zip(data.which.tolist(), data.rows.tolist(), strict=True):
         record = data.stores[store].record(row)
         found = find_r_peaks(record)
-        patient = record.patient
-        told = Facts(age=patient.age, sex=patient.sex, heart_rate=rate_of_peaks(found, record.rate))
-        facts.append(told.encode(wanted))
+        facts.append(facts_of(record, found).encode(wanted))
         peaks.append(found)
     return Hearts(np.stack(facts), tuple(peaks))
 
