@@ -39,7 +39,7 @@ class Facts:
         if self.sex not in (None, *_SEXES):
             raise ConfigError(f"expected the sex male or female, got {self.sex!r}")
         if self.age is not None and not 0 <= self.age <= 300:
-            raise ConfigError(f"expected an age in years, got {self.age:g}")
+            raise ConfigError(f"expected an age from 0 to 300 years (PTB-XL's 300: 90 or older), got {self.age:g}")
         if self.heart_rate is not None and not SLOWEST_HEART <= self.heart_rate <= FASTEST_HEART:
             raise ConfigError(
                 f"expected a heart rate from {SLOWEST_HEART:g} to {FASTEST_HEART:g} beats per minute, "

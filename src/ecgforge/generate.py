@@ -319,9 +319,17 @@ class Generator:
             return ()
         if isinstance(schedule, FlowSchedule):
             return schedule.levels(options.steps or self.default_steps[sampler])
-        own = min(self.default_steps[sampler], schedule.T)
+        own = min(self.default_steps[sampler], self.most_steps)
         steps = own if options.steps is None else options.steps
         return schedule.levels(steps, spacing=SPACING[sampler])
+
+    @property
+    def most_steps(self) -> int:
+        """The most network calls a record can take; 1 for a network that makes it in one."""
+        schedule = self.config.schedule
+        if isinstance(schedule, FlowSchedule):
+            return schedule.most_steps
+        return 1 if schedule is None else schedule.T
 
     @property
     def default_steps(self) -> dict[SamplerName, int]:

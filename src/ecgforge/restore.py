@@ -28,7 +28,9 @@ from ecgforge.rng import record_stream
 
 Progress = Callable[[int, int], None]
 
-_VARYING_STEPS = 40  # levels to choose the start from; what is sampled are those below it
+_DRAW = 9  # purpose of the random streams: not 0, whose draws made the generated record that is completed or varied
+_VARYING_STEPS = 20
+_FINEST = 200  # levels that the start of a variant is looked for on
 
 
 def complete(
@@ -70,7 +72,8 @@ def complete(
     there = np.isfinite(given)
     if there.all() or not there.any():
         raise DataError(
-            "expected a record with something given and something missing (a lead, or samples that are NaN)"
+            "expected a record with something given and something missing (a lead, or samples that are NaN); "
+            "`ecgforge generate` makes whole records, `ecgforge vary` variants of one that has it all"
         )
     twelve_from_units = _twelve_from_units(generator)
     known = Known(
@@ -122,14 +125,17 @@ def inpaint(
         gaps: Beginning and end of each stretch, seconds from the start of the record.
 
     Raises:
-        DataError: a gap is empty or outside the record, and as complete.
+        DataError: a gap is shorter than a sample or outside the record, and as complete.
         ConfigError, LabelError: as complete.
     """
     signal = record.signal.copy()
     for begin, end in gaps:
         if not 0 <= begin < end <= record.duration:
             raise DataError(f"expected gaps within the {record.duration:g} s of the record, got {begin:g} to {end:g} s")
-        signal[:, round(begin * record.rate) : round(end * record.rate)] = np.nan
+        first, behind = round(begin * record.rate), round(end * record.rate)
+        if first == behind:
+            raise DataError(f"expected gaps of a sample ({1 / record.rate:g} s) or more, got {begin:g} to {end:g} s")
+        signal[:, first:behind] = np.nan
     return complete(
         generator,
         replace(record, signal=signal),
@@ -154,19 +160,21 @@ def vary(
 ) -> list[EcgRecord]:
     """Variants of a record: as much noise is added as makes them differ by about `distance`, and taken away again.
 
-    Small distances keep rhythm and shape and change details; from about 1 on little of the record is left. The
-    distance comes from the model's own estimate of what the noise hides, so it is met as well as the model is good.
+    Small distances keep rhythm and shape and change details; from about 1 on little of the shape is left. A model that
+    knows beats is told where they are: rhythm and heart rate stay the record's own at every distance. The distance
+    comes from the model's own estimate of what the noise hides, so it is met as well as the model is good.
 
     Source: SDEdit, Meng et al. 2022 (arXiv 2108.01073), with the noise level found by the distance it leads to.
 
     Args:
-        generator, statements, n, seed, options, progress: as complete; steps are 40 if not given.
+        generator, statements, n, seed, options, progress: as complete; None as sampler takes dpmpp-sde. One that adds
+            no noise on its way (dpmpp, ddim, unipc) stays nearer than asked.
         record: All leads of the model, finite.
         distance: Root mean square of the change, as a share of that of the record; above 0, at most sqrt(2), where
-            variant and record are strangers.
+            nothing but the beats' places is left.
 
     Raises:
-        DataError: another rate, too short, or samples that are not finite.
+        DataError: another rate, too short, a lead missing, or samples that are not finite.
         ConfigError: the distance is out of range, and as complete.
         LabelError: as complete.
     """
@@ -174,15 +182,15 @@ def vary(
     if not 0 < distance <= 2**0.5:
         raise ConfigError(f"expected a distance above 0 and at most 1.41, where nothing is left, got {distance:g}")
     units = generator.units_mv.cpu().numpy()
-    clean_mv = record.in_leads(generator.config.leads)
-    if not np.isfinite(clean_mv).all():
-        raise DataError("expected a record without missing samples to vary; `ecgforge inpaint` fills them")
+    clean_mv = _whole_leads(generator, record)
     clean = torch.from_numpy((clean_mv / units)[None].astype(np.float32)).to(generator.device)
-    options = options if options.steps else replace(options, steps=_VARYING_STEPS)
+    options = replace(options, sampler=options.sampler or "dpmpp-sde")
+    fine = generator.levels(replace(options, steps=min(_FINEST, generator.most_steps)))
 
     def one(denoise: Denoiser, noise: Callable[[], Tensor], tell: Progress) -> Tensor:
         start = noise()
-        levels = _levels_to(denoise, clean, start, generator.levels(options), distance, generator.units_mv)
+        below = _levels_to(denoise, clean, start, fine, distance, generator.units_mv)
+        levels = _thinned(below, options.steps or _VARYING_STEPS)
         sampler = SAMPLERS[generator.sampler_of(options)]
         return sampler(denoise, _noisy(clean, start, levels[0]), levels, noise=noise, progress=tell)
 
@@ -210,8 +218,9 @@ def _levels_to(
 ) -> Sequence[NoiseLevel]:
     """The levels from where on sampling leads about `distance` away from the clean signal.
 
-    A sample of x_0 given x lies twice as far (in the square) from the true one as the mean of x_0 given x does. The
-    distance grows with the noise, so that halving finds the level in a few calls.
+    A sample of x_0 given x lies twice as far (in the square) from the true one as the mean of x_0 given x does, if the
+    sampler draws from that distribution. The distance grows with the noise, so that halving finds the level in a few
+    calls.
     """
 
     def reached(level: NoiseLevel) -> float:
@@ -226,6 +235,25 @@ def _levels_to(
         else:
             high = middle
     return levels[low:]
+
+
+def _thinned(levels: Sequence[NoiseLevel], count: int) -> Sequence[NoiseLevel]:
+    """At most `count` of the levels, evenly spread, first and last among them."""
+    places = np.linspace(0, len(levels) - 1, min(count, len(levels))).round().astype(int)
+    return [levels[place] for place in places]
+
+
+def _whole_leads(generator: Generator, record: EcgRecord) -> Float[np.ndarray, "C L"]:
+    """The model's leads of a record that has them all, mV."""
+    missing = [lead for lead in generator.config.leads if lead not in record.leads]
+    if missing:
+        raise DataError(
+            f"expected all leads of the model, {', '.join(missing)} missing; `ecgforge complete` makes them"
+        )
+    leads = record.in_leads(generator.config.leads)
+    if not np.isfinite(leads).all():
+        raise DataError("expected a record without missing samples; `complete` fills them")
+    return leads
 
 
 def _draw(
@@ -244,11 +272,11 @@ def _draw(
     """n signals in standard leads, mV, each from its own stream."""
     if n < 1:
         raise ConfigError(f"expected 1 or more records, got {n}")
-    condition, wanted = _condition(generator, record, statements)
+    condition, wanted = _condition(generator, record, statements, seed=seed, options=options)
     told = None if beats is None else torch.from_numpy(beats[None]).to(generator.device)
     made = []
     for index in range(n):
-        stream = record_stream(seed, index)
+        stream = record_stream(seed, index, purpose=_DRAW)
 
         def noise(stream: np.random.Generator = stream) -> Tensor:
             return torch.from_numpy(stream.standard_normal((1, *shape), dtype=np.float32)).to(generator.device)
@@ -265,8 +293,12 @@ def _draw(
     return made
 
 
-def _condition(generator: Generator, record: EcgRecord, statements: str | None) -> tuple[Tensor, dict[str, float]]:
+def _condition(
+    generator: Generator, record: EcgRecord, statements: str | None, *, seed: int, options: SamplingOptions
+) -> tuple[Tensor, dict[str, float]]:
     """What the network is told: the statements, or that they are unknown; age and sex, where it knows them."""
+    if options.duration is not None:
+        raise ConfigError("expected no duration: what is made is as long as the record that is given")
     labels = generator.config.vocabulary
     own = {code: grade for code, grade in record.statements.items() if labels.label_of(code)}
     wanted = own if statements is None else parse_statements(statements)
@@ -276,7 +308,8 @@ def _condition(generator: Generator, record: EcgRecord, statements: str | None) 
     facts = Facts(
         age=patient.age if "age" in generator.facts else None, sex=patient.sex if "sex" in generator.facts else None
     )
-    told = generator.condition(Job(0, wanted, facts), others="absent" if wanted else "unknown")
+    options = options if wanted else replace(options, others="unknown")
+    (told,) = generator.check([Job(0, wanted, facts)], seed=seed, options=options)
     return torch.from_numpy(told[None]).to(generator.device), wanted
 
 
@@ -302,7 +335,13 @@ def _require_fitting(generator: Generator, record: EcgRecord) -> None:
     if record.rate != config.rate:
         raise DataError(f"expected a record at the model's {config.rate:g} Hz, got {record.rate:g} Hz; resample it")
     if record.signal.shape[1] < generator.length:
-        raise DataError(f"expected a record of {generator.length / config.rate:g} s or more, got {record.duration:g} s")
+        raise DataError(
+            f"expected a record of {generator.length / config.rate:g} s or more, which is what {config.name} was "
+            f"trained on, got {record.duration:g} s"
+        )
+    repeated = sorted({lead for lead in record.leads if record.leads.count(lead) > 1})
+    if repeated:
+        raise DataError(f"expected each lead once, got {', '.join(repeated)} more than once")
 
 
 def _record(

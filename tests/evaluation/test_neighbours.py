@@ -9,8 +9,10 @@ from sklearn.metrics import roc_auc_score
 
 from ecgforge.errors import DataError
 from ecgforge.evaluation.neighbours import (
+    NEAR,
     QUANTILES,
     TrainingDistances,
+    chance_too_near,
     delong_interval,
     measure_training_distances,
     membership_inference,
@@ -127,6 +129,20 @@ def test_delong_interval_covers_the_true_auroc_in_about_95_percent() -> None:
     intervals = [delong_interval(rng.normal(size=60) + 0.3, rng.normal(size=80)) for _ in range(runs)]
     covered = sum(interval.low <= expected <= interval.high for interval in intervals)
     assert covered / runs == pytest.approx(0.95, abs=0.03)  # deviation 1 %
+
+
+@pytest.mark.parametrize("others", [5, 20, 150, 1000])
+def test_what_chance_finds_with_few_held_out_records(others: int) -> None:
+    """Members, others and synthetic records all alike: the means over many runs."""
+    stream, runs = np.random.default_rng(0), 4000
+    found, near = [], []
+    for _ in range(runs):
+        alike = stream.standard_normal((3, others))
+        inference = membership_inference(alike[0], alike[1])
+        found.append(inference.sensitivity_at_1_percent)
+        near.append(np.mean(alike[2] < np.quantile(alike[1], NEAR)))
+    assert np.mean(found) == pytest.approx(inference.chance_sensitivity, rel=0.1)
+    assert np.mean(near) == pytest.approx(chance_too_near(others), rel=0.1)
 
 
 def test_sensitivity_at_one_percent_by_hand() -> None:

@@ -371,6 +371,18 @@ def test_rates_do_not_matter_to_waveforms() -> None:
     np.testing.assert_allclose(slow[:, :, 50:150], fast[:, :, 50:150], atol=0.03)
 
 
+def test_a_flat_lead_is_like_nothing() -> None:
+    """A constant leaves rounding behind the filter, which is the same in every record."""
+    signals = np.random.default_rng(0).standard_normal((8, 12, 1000)) * 0.2
+    for level in (0.0, 0.1, 3.0):
+        signals[:, STANDARD_LEADS.index("V2")] = level
+        waveforms = comparable_waveforms(signals, rate=100)
+        distance, _ = nearest_waveforms(waveforms[:4], waveforms[4:])
+        if level == 0:
+            expected = distance
+        np.testing.assert_allclose(distance, expected, atol=1e-4)
+
+
 def test_references_are_compared_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     waveforms = comparable_waveforms(np.stack([heart(number) for number in range(30)]), rate=RATE)
     expected = nearest_waveforms(waveforms[20:], waveforms[:20])

@@ -329,7 +329,7 @@ def _age(text: str, entries: list[tuple[str, str]]) -> float | None:
         age = float(text)
     except ValueError:
         age = math.nan
-    if not 0 <= age < math.inf:
-        entries.append(("noted", f"expected a number of years as age, got {text!r}; left empty"))
+    if not 0 <= age <= 300:  # PTB-XL's 300 stands for 90 or older
+        entries.append(("noted", f"expected 0 to 300 years as age, got {text!r}; left empty"))
         return None
     return age

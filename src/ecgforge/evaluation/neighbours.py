@@ -20,6 +20,15 @@ Search = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Distance of each query (first argument) to its nearest reference (second), and that one's row."""
 
 NEAR = 0.01  # quantile of the held-out records' distances below which a synthetic one counts as too near
+_FALSE_ALARMS = 0.01  # share of the non-members that a threshold may take for members
+
+
+def chance_too_near(held_out: int) -> float:
+    """Share of synthetic records nearer than the limit, on average, where they come no nearer than held-out ones do.
+
+    0.01 with many held-out records. With few their quantile lies high: it is near the smallest of them.
+    """
+    return (1 + NEAR * (held_out - 1)) / (held_out + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +60,8 @@ class MembershipInference:
 
     Attributes:
         auroc: 0.5 where it cannot; 95 % interval.
-        sensitivity_at_1_percent: Share of the members found by a threshold that takes at most 1 % of the others;
-            0.01 where it cannot tell. An AUROC near 0.5 may hide a few records that are given away for certain.
+        sensitivity_at_1_percent: Share of the members found by a threshold that takes at most 1 % of the others. An
+            AUROC near 0.5 may hide a few records that are given away for certain.
         members: Number of members.
         non_members: Number of others.
     """
@@ -61,6 +70,14 @@ class MembershipInference:
     sensitivity_at_1_percent: float
     members: int
     non_members: int
+
+    @property
+    def chance_sensitivity(self) -> float:
+        """What the sensitivity is on average where members and others are alike: 0.01 with many others, more with few.
+
+        The threshold lies above all but k = floor(0.01 n) of n others; of one more, that is alike, as many lie above.
+        """
+        return (int(_FALSE_ALARMS * self.non_members) + 1) / (self.non_members + 1)
 
 
 def standardise(
@@ -142,7 +159,7 @@ def membership_inference(members: Float[np.ndarray, "M"], others: Float[np.ndarr
             raise DataError(f"expected 2 or more {name} scores without NaN, got {len(scores)}, {broken} of them NaN")
     return MembershipInference(
         auroc=delong_interval(members, others),
-        sensitivity_at_1_percent=float(np.mean(members > _highest_allowed(others, share=0.01))),
+        sensitivity_at_1_percent=float(np.mean(members > _highest_allowed(others, share=_FALSE_ALARMS))),
         members=len(members),
         non_members=len(others),
     )

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ecgforge.data.store import EcgStore
 from ecgforge.ecg_paper import draw_sheet, save_figure
 from ecgforge.evaluation.markdown import markdown_table
-from ecgforge.evaluation.neighbours import NEAR, QUANTILES, MembershipInference
+from ecgforge.evaluation.neighbours import NEAR, QUANTILES, MembershipInference, chance_too_near
 from ecgforge.evaluation.privacy import PrivacyAudit
 from ecgforge.evaluation.waveforms import LARGEST_SHIFT_S
 from ecgforge.formats.atomic import write_whole
@@ -92,7 +92,7 @@ def _distances(audit: PrivacyAudit) -> list[str]:
         "features over their standard deviation in training and the root of their number. *Waveforms*: 1 - r, the best "
         "mean correlation of leads II and V2 (0.5 to 12 Hz) over shifts up to "
         f"{LARGEST_SHIFT_S:g} s; 0 for a copy, however scaled. *Too near* is the share below the 1 % quantile of "
-        "held-out real records: about 1 % where nothing is copied"
+        f"held-out real records: {chance_too_near(audit.held_out):.1%} where nothing is copied"
         f"; chance alone moves it by {_chance(audit):.1%}. Real records of a training fold, looked for among the "
         "other training folds, show what a generator scores that knows the distribution and no record."
     )
@@ -118,8 +118,8 @@ def _distances(audit: PrivacyAudit) -> list[str]:
 def _sample_attack(audit: PrivacyAudit) -> list[str]:
     text = (
         "Who has the released records guesses that a real record was in training if one of them comes near it. "
-        "AUROC 0.5 and 1 % of the members found at 1 % false alarms is chance; compare with the real records of a "
-        "training fold in the place of the synthetic ones."
+        "An AUROC of 0.5 is chance, and so is the share of members that stands in brackets; compare with the real "
+        "records of a training fold in the place of the synthetic ones."
     )
     rows = [
         (view.view, release.name, *_inference(release.attack))
@@ -181,7 +181,7 @@ def _inference(inference: MembershipInference) -> tuple[str, str]:
     auroc = inference.auroc
     return (
         f"{auroc.estimate:.3f} ({auroc.low:.3f} to {auroc.high:.3f})",
-        f"{inference.sensitivity_at_1_percent:.1%}",
+        f"{inference.sensitivity_at_1_percent:.1%} (chance {inference.chance_sensitivity:.1%})",
     )
 
 

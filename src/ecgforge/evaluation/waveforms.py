@@ -23,6 +23,7 @@ SHORTEST_S = 2.0
 
 _SHIFT = round(LARGEST_SHIFT_S * RATE)
 _STRIDE = 2  # samples compared are 40 ms apart, which is enough below 12.5 Hz
+_NO_SIGNAL_MV = 1e-6
 _BLOCK = 1024  # references at a time
 
 Progress = Callable[[int, int], None]
@@ -86,9 +87,12 @@ def nearest_waveforms(
 def _unit_vectors(waveforms: Float[np.ndarray, "N 2 W"]) -> Float[np.ndarray, "N F"]:
     """Both leads one after the other, so that the product of two rows is the mean of the leads' correlations.
 
-    A lead without signal is 0 and correlates with nothing.
+    A lead without signal is 0 and correlates with nothing; rounding is no signal, which is all a filter leaves of a
+    constant.
     """
     centred = waveforms - waveforms.mean(axis=-1, keepdims=True)
     size = np.linalg.norm(centred, axis=-1, keepdims=True)
     leads = np.sqrt(waveforms.shape[1])
-    return np.ascontiguousarray((centred / np.where(size > 0, size * leads, 1)).reshape(len(waveforms), -1))
+    return np.ascontiguousarray(
+        (centred / np.where(size > _NO_SIGNAL_MV, size * leads, np.inf)).reshape(len(waveforms), -1)
+    )

@@ -216,7 +216,7 @@ def _age(text: str) -> float | None:
         age = float(text)
     except ValueError:  # "Unknown" and the like in foreign files
         return None
-    return age if math.isfinite(age) else None
+    return age if 0 <= age <= 300 else None  # PTB-XL's 300 stands for 90 or older
 
 
 def _whole(known: Mapping[str, str], key: str) -> int | None:

@@ -38,7 +38,8 @@ def privacy(
     """Audit privacy: was a training record copied, and can one tell who was in the training?
 
     Nearest training record: a synthetic record may come as near to a training record as a held-out real one does, not
-    nearer. About 1 % of an honest generator's records are `too near`.
+    nearer. About 1 % of an honest generator's records are `too near`, more where few records are held out: the
+    report says what chance gives.
 
     Attacks: one guesses who was in training from the released records, one from the model. AUROC 0.5, and 1 % of the
     members found at 1 % false alarms, is chance. Read both beside the rows with real records and with the plain

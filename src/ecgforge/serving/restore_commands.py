@@ -52,7 +52,7 @@ def complete(
     """Make the twelve leads of an ECG from the leads it has.
 
     The given leads stay as they are; what they leave open is drawn from the model, so several completions (-n)
-    differ there. Missing samples are filled as well. A completion is a guess, not a measurement: not for diagnosis.
+    differ there. A completion is a guess, not a measurement: not for diagnosis.
 
     Example: `ecgforge complete strip.hea --leads I,II --statements NORM,SR --out out --plot`
     """
@@ -109,7 +109,7 @@ def vary(
         typer.Option(
             min=0.01,
             max=1.41,
-            help="Size of the change over the size of the signal; at 1.41 nothing of the ECG is left.",
+            help="Size of the change over the size of the signal; at 1.41 only rhythm and rate of the ECG are left.",
         ),
     ] = 0.3,
     statements: Statements = None,
