@@ -13,7 +13,15 @@ from ecgforge.checkpoints.native import Model, ModelConfig, save_model
 from ecgforge.diffusion.schedule import LinearSchedule
 from ecgforge.errors import CheckpointError, ConfigError, LabelError
 from ecgforge.facts import Facts
-from ecgforge.generate import DEFAULT_MODEL, Generator, Job, SamplingOptions, jobs_of
+from ecgforge.generate import (
+    DEFAULT_MODEL,
+    FLOW_GUIDANCE,
+    FLOW_GUIDANCE_INTERVAL,
+    Generator,
+    Job,
+    SamplingOptions,
+    jobs_of,
+)
 from ecgforge.labels import vocabulary
 from ecgforge.leads import MODEL_LEADS, STANDARD_LEADS, lead_law_residual
 from ecgforge.models.sssd import SssdEcg
@@ -188,11 +196,13 @@ def test_open_statements_and_guidance_in_an_interval(tiny_patch_model: Path) -> 
     assert told[vocabulary("all").labels.index("AFIB")] == 1
     assert np.isnan(told[: len(vocabulary("all"))]).sum() == len(vocabulary("all")) - 1
     options = SamplingOptions(steps=6)
-    plain, open_others, guided, nowhere, everywhere = (
+    default, suited, plain, open_others, guided, nowhere, everywhere = (
         signals(patches.sample("AFIB", options=replace(options, **changed)))
         for changed in (
             {},
-            {"others": "unknown"},
+            {"guidance": FLOW_GUIDANCE, "guidance_interval": FLOW_GUIDANCE_INTERVAL},
+            {"guidance": 1.0},
+            {"guidance": 1.0, "others": "unknown"},
             {"guidance": 2.0},
             {"guidance": 2.0, "guidance_interval": (1e6, 1e7)},
             {"guidance": 2.0, "guidance_interval": (0.0, 1e7)},
@@ -200,6 +210,7 @@ def test_open_statements_and_guidance_in_an_interval(tiny_patch_model: Path) -> 
     )
     assert (plain != open_others).any() and (plain != guided).any()
     assert np.array_equal(plain, nowhere) and np.array_equal(guided, everywhere)
+    assert np.array_equal(default, suited) and (default != plain).any() and (default != guided).any()
 
 
 @pytest.mark.parametrize("native", ["1", "0"], ids=["native", "plain"])

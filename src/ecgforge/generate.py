@@ -45,7 +45,10 @@ Progress = Callable[[int, int], None]
 # the solvers of the deterministic flow are exact in few steps but keep such errors (docs/log.md, "Which sampler").
 DEFAULT_STEPS: dict[SamplerName, int] = {"ddpm": 50, "ddim": 20, "dpmpp": 20, "dpmpp-sde": 20, "unipc": 20}
 # Our own denoiser is told where the beats are: more calls make nothing better (docs/log.md, "How many network calls").
-FLOW_STEPS: dict[SamplerName, int] = DEFAULT_STEPS | {"dpmpp": 10, "unipc": 10}
+FLOW_STEPS: dict[SamplerName, int] = DEFAULT_STEPS | {"dpmpp": 7, "unipc": 10}
+# Its statements show too little without guidance. Three of the seven levels of dpmpp lie in the interval, so that a
+# record takes ten calls (docs/log.md, "Guidance as the default").
+FLOW_GUIDANCE, FLOW_GUIDANCE_INTERVAL = 2.0, (0.2, 15.0)
 SPACING: dict[SamplerName, Spacing] = {
     "ddpm": "time",
     "ddim": "log-snr",
@@ -81,13 +84,15 @@ class SamplingOptions:
     Attributes:
         sampler: Key of diffusion.SAMPLERS; None takes the one that suits the model: dpmpp for the flow of our own
             denoiser, ddpm for the papers' models.
-        steps: Network calls per record; None takes the sampler's DEFAULT_STEPS, FLOW_STEPS for our own denoiser. The
-            papers use ddpm with all 200.
+        steps: Noise levels visited, each a network call; None takes the sampler's DEFAULT_STEPS, FLOW_STEPS for our own
+            denoiser. The papers use ddpm with all 200.
         batch_size: Records advanced together; changes speed and memory, never the records.
         others: What holds of the statements that were not asked for: they are absent, or nothing is known of them.
             Only models trained with hidden statements (PatchS4, SSSD-ECG-nle) know the difference.
-        guidance: Weight of classifier-free guidance, 1 for none; for the same models.
-        guidance_interval: Smallest and largest noise over signal where guidance acts; None for everywhere.
+        guidance: Weight of classifier-free guidance, 1 for none; for the same models. None takes what suits the model:
+            FLOW_GUIDANCE within FLOW_GUIDANCE_INTERVAL for our own denoiser, none for the papers' models.
+        guidance_interval: Smallest and largest noise over signal where guidance acts, a second call each; None for
+            everywhere.
         duration: Seconds of a record; None for what the model was trained on. Longer ones are made of overlapping
             windows that are blended at every noise level (see diffusion.windows); only diffusion models make them.
         precision: Of the operands of matrix products. "bfloat16" is meant for accelerators and for processors with
@@ -101,7 +106,7 @@ class SamplingOptions:
     steps: int | None = None
     batch_size: int = 8
     others: Others = "absent"
-    guidance: float = 1.0
+    guidance: float | None = None
     guidance_interval: tuple[float, float] | None = None
     duration: float | None = None
     precision: Precision = "float32"
@@ -117,7 +122,7 @@ class SamplingOptions:
             raise ConfigError(f"expected a batch size of 1 or more, got {self.batch_size}")
         if self.steps is not None and self.steps < 1:
             raise ConfigError(f"expected 1 or more sampling steps, or None for the sampler's own, got {self.steps}")
-        if not 0 <= self.guidance < math.inf:
+        if self.guidance is not None and not 0 <= self.guidance < math.inf:
             raise ConfigError(f"expected a guidance weight of 0 or more, got {self.guidance}")
         if self.duration is not None and not 0 < self.duration < math.inf:
             raise ConfigError(f"expected a duration in seconds, got {self.duration}")
@@ -129,7 +134,7 @@ class SamplingOptions:
     @property
     def wants_unknown(self) -> bool:
         """Whether the model must know what "unknown" means."""
-        return self.others == "unknown" or self.guidance != 1
+        return self.others == "unknown" or self.guidance not in (None, 1)
 
 
 def jobs_of(statements: Statements | Sequence[Statements], *, n: int = 1, facts: Facts = Facts()) -> list[Job]:
@@ -340,6 +345,12 @@ class Generator:
         """The sampler asked for, or the one that suits this model."""
         return options.sampler or ("dpmpp" if isinstance(self.config.schedule, FlowSchedule) else "ddpm")
 
+    def guidance_of(self, options: SamplingOptions) -> tuple[float, tuple[float, float] | None]:
+        """Weight and interval of the guidance asked for, or those that suit this model."""
+        if options.guidance is None and isinstance(self.config.schedule, FlowSchedule):
+            return FLOW_GUIDANCE, options.guidance_interval or FLOW_GUIDANCE_INTERVAL
+        return 1.0 if options.guidance is None else options.guidance, options.guidance_interval
+
     @torch.no_grad()
     def _sample_batch(
         self,
@@ -466,7 +477,7 @@ class Generator:
         Args:
             condition: See `condition`.
             beats: Where the beats are (see mark_beats), for models that `knows_beats`; None where nothing is known.
-            options: Of guidance.
+            options: Of guidance and precision.
             differentiable: Whether gradients by x are wanted; on a CPU some networks are then slower.
         """
 
@@ -481,10 +492,11 @@ class Generator:
     def _guided(self, call: Network, condition: Float[Tensor, "B K"], *, options: SamplingOptions) -> Denoiser:
         as_denoiser = flow_denoiser if isinstance(self.config.schedule, FlowSchedule) else eps_denoiser
         denoise: Denoiser = as_denoiser(call, condition)
-        if options.guidance == 1:
+        weight, interval = self.guidance_of(options)
+        if weight == 1:
             return denoise
         nothing = as_denoiser(call, torch.full_like(condition, torch.nan))
-        return guide(denoise, nothing, weight=options.guidance, interval=options.guidance_interval)
+        return guide(denoise, nothing, weight=weight, interval=interval)
 
     def _call_network(
         self,

@@ -54,8 +54,8 @@ def complete(
         statements: What holds of the record; None takes its own, and nothing known where it has none.
         n: Completions.
         seed: Completion i is drawn from stream i.
-        options: Steps, guidance; None as sampler takes unipc, which needs the fewest calls. A step costs about three
-            calls of the network.
+        options: Steps, guidance; None as sampler takes unipc, which needs the fewest calls, None as guidance none. A
+            step costs about three calls of the network.
         progress: Called with (steps done, steps in all).
 
     Returns:
@@ -272,6 +272,8 @@ def _draw(
     """n signals in standard leads, mV, each from its own stream."""
     if n < 1:
         raise ConfigError(f"expected 1 or more records, got {n}")
+    if options.guidance is None:  # what is given of the record says what it shows; guidance would say it again
+        options = replace(options, guidance=1.0)
     condition, wanted = _condition(generator, record, statements, seed=seed, options=options)
     told = None if beats is None else torch.from_numpy(beats[None]).to(generator.device)
     made = []

@@ -13,7 +13,7 @@ set is part of the twin of all of it.
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -74,13 +74,14 @@ def copy_store(
             model's, or DEST.parts belongs to another copy.
         CheckpointError, ConfigError: as Generator.
     """
-    described = Generator.load(model, device=device).config
+    generator = Generator.load(model, device=device)
+    described = generator.config
     if described.rate != store.rate:
         raise DataError(f"expected a store at the model's {described.rate:g} Hz, got {store.rate:g} Hz")
     rows = store.rows(folds=tuple(folds)) if folds is not None else np.arange(len(store))
     if not len(rows):
         raise DataError(f"expected records to copy, {store.path} has none in folds {folds}")
-    identity = _identity(store, described, rows=rows, seed=seed, options=options)
+    identity = _identity(store, generator, rows=rows, seed=seed, options=options)
     if dest.exists():
         return _open_finished(dest, identity)
     parts = dest.with_name(dest.name + ".parts")
@@ -113,18 +114,22 @@ def _job_of(store: EcgStore, row: int, model: ModelConfig) -> Job:
 
 
 def _identity(
-    store: EcgStore, model: ModelConfig, *, rows: Int[np.ndarray, "N"], seed: int, options: SamplingOptions
+    store: EcgStore, generator: Generator, *, rows: Int[np.ndarray, "N"], seed: int, options: SamplingOptions
 ) -> dict[str, Scalar]:
-    """What must be equal for a copy to be the same copy."""
-    sampling = {key: value for key, value in asdict(options).items() if key != "batch_size"}
-    interval = sampling.pop("guidance_interval")
+    """What must be equal for a copy to be the same copy; the model's defaults in place of what was left open."""
+    weight, interval = generator.guidance_of(options)
     return {
         "original_signals": store.manifest.sha256["signals.npy"],
         "original_statements": store.manifest.sha256["index.csv"],
-        "model": model.weights_sha256,
+        "model": generator.config.weights_sha256,
         "rows": hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest(),
         "seed": seed,
-        **sampling,
+        "sampler": generator.sampler_of(options),
+        "steps": generator.count_steps(options),
+        "others": options.others,
+        "duration": options.duration,
+        "precision": options.precision,
+        "guidance": weight,
         # As text: JSON has no tuples, and what is read back must equal what was written.
         "guidance_interval": None if interval is None else "{}:{}".format(*interval),
     }

@@ -214,8 +214,8 @@ def test_a_model_without_facts_says_what_it_knows(client: TestClient) -> None:
 
 
 BAD_FACTS = [
-    ('{"age": -1}', "expected an age in years, got -1"),
-    ('{"age": NaN}', "expected an age in years, got nan"),
+    ('{"age": -1}', "expected an age from 0 to 300 years (PTB-XL's 300: 90 or older), got -1"),
+    ('{"age": NaN}', "expected an age from 0 to 300 years (PTB-XL's 300: 90 or older), got nan"),
     ('{"age": "old"}', "body.samples.age: Input should be a valid number"),
     ('{"sex": "f"}', "body.samples.sex: Input should be 'female' or 'male'"),
     ('{"heart_rate": 7}', "expected a heart rate from 20 to 300 beats per minute, got 7"),

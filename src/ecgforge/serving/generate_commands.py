@@ -77,7 +77,7 @@ def generate(
         OthersChoice,
         typer.Option(help="Statements not asked for are absent, or unknown: left open, which SSSD-ECG cannot."),
     ] = OthersChoice.ABSENT,
-    guidance: Annotated[float, typer.Option(min=0, help=GUIDANCE_HELP)] = 1.0,
+    guidance: Annotated[float | None, typer.Option(min=0, help=GUIDANCE_HELP)] = None,
     guidance_interval: Annotated[str | None, typer.Option(help=INTERVAL_HELP)] = None,
     precision: Annotated[PrecisionChoice, typer.Option(help=PRECISION_HELP)] = PrecisionChoice.FLOAT32,
     duration: Annotated[
