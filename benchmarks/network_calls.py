@@ -17,7 +17,6 @@ Sets and classifiers are kept in OUT, so that more ways can be added to a table.
 """
 
 import argparse
-import math
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -56,14 +55,6 @@ def options_of(way: str) -> SamplingOptions:
         guidance=float(guidance or 1),
         guidance_interval=(float(low), float(high)) if interval else None,
     )
-
-
-def count_calls(generator: Generator, options: SamplingOptions) -> int:
-    """Network calls a record takes, those of guidance included."""
-    low, high = options.guidance_interval or (0.0, math.inf)
-    levels = generator.levels(options)
-    guided = [low <= level.sigma / level.alpha <= high for level in levels]
-    return len(levels) + (sum(guided) if options.guidance != 1 else 0)
 
 
 def keep(records: Iterable[EcgRecord], like: EcgStore, folder: Path, *, fold: int, synthetic: bool) -> EcgStore:
@@ -149,7 +140,7 @@ class Comparison:
         started, fresh = time.monotonic(), not folder.exists()
         store = keep(tqdm(made, total=len(jobs), desc=way, leave=False), self.real, folder, fold=1, synthetic=True)
         taken = f"{(time.monotonic() - started) / len(jobs):.2f}" if fresh else "kept"
-        return [way, str(count_calls(self.generator, options)), taken, *self._measure(store)]
+        return [way, str(self.generator.count_calls(options)), taken, *self._measure(store)]
 
     def _measure(self, store: EcgStore) -> list[str]:
         rows = np.arange(len(self.rows))

@@ -210,6 +210,8 @@ def test_open_statements_and_guidance_in_an_interval(tiny_patch_model: Path) -> 
     )
     assert (plain != open_others).any() and (plain != guided).any()
     assert np.array_equal(plain, nowhere) and np.array_equal(guided, everywhere)
+    calls = [patches.count_calls(asked) for asked in (SamplingOptions(), SamplingOptions(guidance=1), options)]
+    assert calls == [10, 7, 9]  # of 7 levels as of 6 (100, 33, 8.9, 1.75, 0.21, 0.01) three lie in the interval
     assert np.array_equal(default, suited) and (default != plain).any() and (default != guided).any()
 
 

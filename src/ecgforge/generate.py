@@ -311,6 +311,17 @@ class Generator:
         """
         return max(1, len(self.levels(options)))
 
+    def count_calls(self, options: SamplingOptions) -> int:
+        """Network calls of a record of the model's length: one a step, a second one where guidance acts.
+
+        Raises:
+            ConfigError: as count_steps.
+        """
+        weight, interval = self.guidance_of(options)
+        low, high = interval or (0.0, math.inf)
+        guided = [weight != 1 and low <= level.sigma / level.alpha <= high for level in self.levels(options)]
+        return self.count_steps(options) + sum(guided)
+
     def levels(self, options: SamplingOptions) -> tuple[NoiseLevel, ...]:
         """Noise levels to visit; none for a network that makes a record in one call.
 

@@ -252,7 +252,7 @@ def test_network_calls_are_limited(generator: Generator) -> None:
     with TestClient(make_app(generator, limits=Limits(network_calls=99)), base_url=HERE) as client:
         answer = client.post("/jobs", json={"kind": "samples", "statements": "NORM", "n": 2})
         assert answer.status_code == 422
-        assert "at most 99 network calls a job, got 2 records of 50 steps" in problem(answer)
+        assert "at most 99 network calls a job, got 2 records of 50;" in problem(answer)
 
 
 @pytest.mark.parametrize(("change", "words"), BAD_JOBS, ids=[words for _, words in BAD_JOBS])

@@ -195,7 +195,7 @@ def _add_jobs(app: FastAPI, generator: Generator, queue: JobQueue, limits: Limit
     def start_job(request: JobRequest, response: Response) -> JobAnswer:
         """Ask for synthetic ECGs. The answer names the job; ask for its state until it has ended."""
         options = SamplingOptions(sampler=request.sampler, steps=request.steps)
-        _require_within(limits, records=_size_of(request), steps=generator.count_steps(options))
+        _require_within(limits, records=_size_of(request), calls=generator.count_calls(options))
         status = queue.submit(Order(jobs=request.jobs(), seed=request.seed, options=options))
         response.headers["Location"] = f"/jobs/{status.job_id}"
         return JobAnswer.of(status)
@@ -220,12 +220,12 @@ def _size_of(request: JobRequest) -> int:
     return request.n if request.kind == "samples" else len(request.grades)
 
 
-def _require_within(limits: Limits, *, records: int, steps: int) -> None:
+def _require_within(limits: Limits, *, records: int, calls: int) -> None:
     if records > limits.records:
         raise ConfigError(f"expected at most {limits.records} records a job, got {records}; send several jobs")
-    if records * steps > limits.network_calls:
+    if records * calls > limits.network_calls:
         raise ConfigError(
-            f"expected at most {limits.network_calls} network calls a job, got {records} records of {steps} steps; "
+            f"expected at most {limits.network_calls} network calls a job, got {records} records of {calls}; "
             "ask for fewer of either"
         )
 
