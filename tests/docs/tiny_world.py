@@ -65,6 +65,8 @@ MEASURED = 3
 
 # Options whose values the test makes smaller, where a page gives them.
 SMALLER = {"--steps": "4", "--seeds": "0", "--counts": "0,2", "--budgets": "4,8", "--real-records": "20"}
+# Settings (--set) that are replaced, where a page gives them.
+SHORTER = {"stages": "stages=[{steps=2,samples=250}]", "validate_every": "validate_every=2"}
 # The same for one command, where the page's own or the default number is too large.
 SMALLER_OF = {
     ("generate",): {"-n": "1"},
@@ -211,7 +213,7 @@ def smaller(words: list[str]) -> list[str]:
             words = _with(words, option, value)
     for option, value in SMALLER_OF.get(command, {}).items():
         words = _with(words, option, value)
-    return words
+    return [SHORTER.get(word.split("=")[0], word) for word in words]
 
 
 def _with(words: list[str], option: str, value: str) -> list[str]:
