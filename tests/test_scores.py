@@ -147,7 +147,7 @@ def test_records_are_drawn_equally_often() -> None:
 
 def test_resamples_that_hardly_ever_fit_are_refused() -> None:
     truth = np.eye(20, dtype=bool)  # every statement in one record: a resample would have to take each record once
-    with pytest.raises(DataError, match="leave out the statements that only one or two records have"):
+    with pytest.raises(DataError, match="too many statements are in one or two records only; leave these out"):
         draw_resamples(truth, rng=np.random.default_rng(14), resamples=20)
 
 
