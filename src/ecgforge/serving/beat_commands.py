@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ecgforge.evaluation.beats import BeatSummary
     from ecgforge.record import EcgRecord
 
+_DRAWN = 400  # purpose of the random stream that records are drawn from
+
 Picture = Annotated[Path, typer.Option(help="Figure to write: .png, .svg or .pdf. The numbers go beside it as .csv.")]
 
 
@@ -73,9 +75,6 @@ def beats(
             summaries[name] = summarise_beats(records)
         progress(len(chosen), len(chosen))
     _write_both(draw_beats(summaries, panels), summaries, out, title=f"Beats {statements or ''}".strip())
-
-
-_DRAWN = 400  # purpose of a random stream
 
 
 def _records(store: "EcgStore", wanted: Mapping[str, float], *, n: int, folds: str | None) -> "list[EcgRecord]":
