@@ -14,6 +14,7 @@ Fact = Literal["age", "sex", "heart_rate"]
 FACTS: tuple[Fact, ...] = get_args(Fact)
 
 SLOWEST_HEART, FASTEST_HEART = 20.0, 300.0  # beats per minute
+LARGEST_AGE = 300  # what PTB-XL writes for 90 or older
 _OLDEST = 90  # PTB-XL writes 300 for "90 or older"; who is older is not told apart
 _SEXES = {"male": 0.0, "female": 1.0}
 
@@ -38,8 +39,10 @@ class Facts:
     def __post_init__(self) -> None:
         if self.sex not in (None, *_SEXES):
             raise ConfigError(f"expected the sex male or female, got {self.sex!r}")
-        if self.age is not None and not 0 <= self.age <= 300:
-            raise ConfigError(f"expected an age from 0 to 300 years (PTB-XL's 300: 90 or older), got {self.age:g}")
+        if self.age is not None and not 0 <= self.age <= LARGEST_AGE:
+            raise ConfigError(
+                f"expected an age from 0 to {LARGEST_AGE} years (PTB-XL's 300: 90 or older), got {self.age:g}"
+            )
         if self.heart_rate is not None and not SLOWEST_HEART <= self.heart_rate <= FASTEST_HEART:
             raise ConfigError(
                 f"expected a heart rate from {SLOWEST_HEART:g} to {FASTEST_HEART:g} beats per minute, "

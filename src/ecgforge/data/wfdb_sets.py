@@ -27,6 +27,7 @@ from ecgforge.data.manifest import BuildSummary, Progress, Reading, ReportEntry
 from ecgforge.data.store import StoreWriter
 from ecgforge.data.workers import in_processes
 from ecgforge.errors import ConfigError, DataError, LabelError
+from ecgforge.facts import LARGEST_AGE
 from ecgforge.formats.metadata import millivolts_per_unit
 from ecgforge.formats.wfdb import read_checked
 from ecgforge.labels import parse_statements
@@ -329,7 +330,7 @@ def _age(text: str, entries: list[tuple[str, str]]) -> float | None:
         age = float(text)
     except ValueError:
         age = math.nan
-    if not 0 <= age <= 300:  # PTB-XL's 300 stands for 90 or older
-        entries.append(("noted", f"expected 0 to 300 years as age, got {text!r}; left empty"))
+    if not 0 <= age <= LARGEST_AGE:
+        entries.append(("noted", f"expected 0 to {LARGEST_AGE} years as age, got {text!r}; left empty"))
         return None
     return age

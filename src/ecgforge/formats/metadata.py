@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ecgforge.errors import DataError, LabelError
+from ecgforge.facts import LARGEST_AGE
 from ecgforge.labels import format_statements, parse_statements, statement
 from ecgforge.leads import canonical_lead
 from ecgforge.record import EcgRecord, Patient, Provenance
@@ -216,7 +217,7 @@ def _age(text: str) -> float | None:
         age = float(text)
     except ValueError:  # "Unknown" and the like in foreign files
         return None
-    return age if 0 <= age <= 300 else None  # PTB-XL's 300 stands for 90 or older
+    return age if 0 <= age <= LARGEST_AGE else None
 
 
 def _whole(known: Mapping[str, str], key: str) -> int | None:
