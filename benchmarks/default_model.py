@@ -23,11 +23,12 @@ from ecgforge.diffusion.denoiser import eps_loss
 from ecgforge.diffusion.flow import FlowSchedule, flow_loss
 from ecgforge.errors import DataError
 from ecgforge.facts import Facts
-from ecgforge.generate import DEFAULT_MODEL, Generator, Job
+from ecgforge.generate import DEFAULT_MODEL, Generator
 from ecgforge.leads import MODEL_LEADS, STANDARD_LEADS
 from ecgforge.models.s4 import kernels_kept
 from ecgforge.r_peaks import find_r_peaks, mark_known_beats, measure_facts, measure_heart_rate
 from ecgforge.rng import record_stream
+from ecgforge.sampling import Job
 
 
 def heart_rates(signals: np.ndarray, rate: float) -> tuple[np.ndarray, np.ndarray]:

@@ -32,10 +32,11 @@ from ecgforge.evaluation.augmentation import with_first
 from ecgforge.evaluation.fidelity import measure_fidelity
 from ecgforge.evaluation.protocols import train_classifier, truth_of
 from ecgforge.facts import Facts
-from ecgforge.generate import Generator, Job, SamplingOptions
+from ecgforge.generate import Generator
 from ecgforge.parallel import sample_jobs
 from ecgforge.r_peaks import measure_facts, measure_heart_rate
 from ecgforge.record import EcgRecord
+from ecgforge.sampling import Job, SamplingOptions
 from ecgforge.scores import macro_auroc
 from ecgforge.training.presets import preset
 from ecgforge.training.settings import ClassifierTraining, DataConfig, Stage
@@ -140,7 +141,7 @@ class Comparison:
         started, fresh = time.monotonic(), not folder.exists()
         store = keep(tqdm(made, total=len(jobs), desc=way, leave=False), self.real, folder, fold=1, synthetic=True)
         taken = f"{(time.monotonic() - started) / len(jobs):.2f}" if fresh else "kept"
-        return [way, str(self.generator.count_calls(options)), taken, *self._measure(store)]
+        return [way, str(self.generator.plan(options).calls), taken, *self._measure(store)]
 
     def _measure(self, store: EcgStore) -> list[str]:
         rows = np.arange(len(self.rows))

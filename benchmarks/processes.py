@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from measuring import print_table, ratio, seconds
 
-from ecgforge.generate import SamplingOptions, jobs_of
 from ecgforge.parallel import sample_jobs
+from ecgforge.sampling import SamplingOptions, jobs_of
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ import argparse
 import copy
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -115,7 +116,7 @@ def main() -> None:
     network = make_network(arguments.size, layers=arguments.layers)
     batch = make_batch(network, arguments.batch)
     trainees = {way: prepare(copy.deepcopy(network), way) for way in WAYS}
-    once = {way: seconds(lambda way=way: compute_bases(trainees[way].network)) for way in WAYS[1:]}
+    once = {way: seconds(partial(compute_bases, trainees[way].network)) for way in WAYS[1:]}
     losses = {way: trainee.gradients(batch) for way, trainee in trainees.items()}
     exact = gradients_by_name(trainees["naive"].network)
     wrong = {way: errors(gradients_by_name(trainee.network), exact) for way, trainee in trainees.items()}

@@ -11,7 +11,8 @@ from ecgforge.checkpoints.native import load_model
 from ecgforge.diffusion.flow import level_at
 from ecgforge.diffusion.windows import windowed
 from ecgforge.facts import Facts
-from ecgforge.generate import Generator, Job, SamplingOptions
+from ecgforge.generate import Generator
+from ecgforge.sampling import Job, SamplingOptions
 
 PLAIN = SamplingOptions(steps=2, guidance=1.0)
 

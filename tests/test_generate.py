@@ -13,19 +13,12 @@ from ecgforge.checkpoints.native import Model, ModelConfig, save_model
 from ecgforge.diffusion.schedule import LinearSchedule
 from ecgforge.errors import CheckpointError, ConfigError, LabelError
 from ecgforge.facts import Facts
-from ecgforge.generate import (
-    DEFAULT_MODEL,
-    FLOW_GUIDANCE,
-    FLOW_GUIDANCE_INTERVAL,
-    Generator,
-    Job,
-    SamplingOptions,
-    jobs_of,
-)
+from ecgforge.generate import DEFAULT_MODEL, Generator
 from ecgforge.labels import vocabulary
 from ecgforge.leads import MODEL_LEADS, STANDARD_LEADS, lead_law_residual
 from ecgforge.models.sssd import SssdEcg
 from ecgforge.parallel import sample_jobs
+from ecgforge.sampling import FLOW_GUIDANCE, FLOW_GUIDANCE_INTERVAL, Job, SamplingOptions, jobs_of
 
 QUICK = SamplingOptions(steps=4)
 SETS = ("NORM,SR", "IMI:0.5,SR")
@@ -210,7 +203,7 @@ def test_open_statements_and_guidance_in_an_interval(tiny_patch_model: Path) -> 
     )
     assert (plain != open_others).any() and (plain != guided).any()
     assert np.array_equal(plain, nowhere) and np.array_equal(guided, everywhere)
-    calls = [patches.count_calls(asked) for asked in (SamplingOptions(), SamplingOptions(guidance=1), options)]
+    calls = [patches.plan(asked).calls for asked in (SamplingOptions(), SamplingOptions(guidance=1), options)]
     assert calls == [10, 7, 9]  # of 7 levels as of 6 (100, 33, 8.9, 1.75, 0.21, 0.01) three lie in the interval
     assert np.array_equal(default, suited) and (default != plain).any() and (default != guided).any()
 

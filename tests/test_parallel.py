@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ecgforge.errors import ConfigError
-from ecgforge.generate import SamplingOptions, jobs_of
 from ecgforge.parallel import sample_jobs, worthwhile_processes
+from ecgforge.sampling import SamplingOptions, jobs_of
 
 
 def test_a_process_works_as_long_as_it_takes_to_start() -> None:

@@ -15,7 +15,7 @@ from ecgforge.data.simulate import simulate_record
 from ecgforge.diffusion.flow import FlowSchedule
 from ecgforge.diffusion.schedule import LinearSchedule
 from ecgforge.errors import ConfigError, DataError
-from ecgforge.generate import Generator, SamplingOptions
+from ecgforge.generate import Generator
 from ecgforge.labels import vocabulary
 from ecgforge.leads import MODEL_LEADS, STANDARD_LEADS, lead_law_residual, twelve_from_eight
 from ecgforge.models.patch_s4 import PatchS4, PatchS4Config
@@ -24,6 +24,7 @@ from ecgforge.r_peaks import find_r_peaks
 from ecgforge.rates import resample_record
 from ecgforge.record import EcgRecord, Patient
 from ecgforge.restore import _beats, complete, inpaint, vary
+from ecgforge.sampling import SamplingOptions
 
 SCALES = tuple(0.1 + 0.05 * number for number in range(8))
 LENGTH = 400

@@ -16,11 +16,12 @@ from ecgforge.data.simulate import simulate_record
 from ecgforge.data.store import EcgStore, StoreWriter
 from ecgforge.diffusion.schedule import LinearSchedule
 from ecgforge.errors import ConfigError, DataError, LabelError
-from ecgforge.generate import Generator, SamplingOptions
+from ecgforge.generate import Generator
 from ecgforge.labels import LabelVocabulary, custom_vocabulary, vocabulary
 from ecgforge.leads import MODEL_LEADS
 from ecgforge.models.sssd import SssdEcg
 from ecgforge.record import EcgRecord, Provenance
+from ecgforge.sampling import SamplingOptions
 from ecgforge.top_up import TopUp, plan_top_up, top_up, top_up_store
 
 QUICK = SamplingOptions(steps=2)

@@ -12,7 +12,7 @@ from tiny_run import TINY_NETWORK, tiny_config, tiny_store
 from ecgforge import twin
 from ecgforge.data.store import EcgStore, StoreWriter
 from ecgforge.errors import DataError
-from ecgforge.generate import SamplingOptions
+from ecgforge.sampling import SamplingOptions
 from ecgforge.training.loop import train
 from ecgforge.training.settings import Stage
 from ecgforge.twin import copy_store, write_layout

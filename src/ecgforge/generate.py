@@ -1,11 +1,9 @@
 """Generator: load a model once, sample as many records as wanted. The command line and notebooks use only this."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,11 +16,9 @@ from ecgforge.diffusion import SAMPLERS
 from ecgforge.diffusion.denoiser import Denoiser, Network, eps_denoiser
 from ecgforge.diffusion.flow import FlowSchedule, flow_denoiser
 from ecgforge.diffusion.guidance import guide
-from ecgforge.diffusion.schedule import NoiseLevel, Spacing
 from ecgforge.diffusion.windows import windowed
-from ecgforge.errors import CheckpointError, ConfigError, LabelError
+from ecgforge.errors import CheckpointError, ConfigError
 from ecgforge.facts import Facts
-from ecgforge.labels import parse_statements, statement
 from ecgforge.leads import complete_twelve
 from ecgforge.models import NetworkConfig
 from ecgforge.models.folded import FoldedPatchS4, FoldedSssd, fold
@@ -34,132 +30,23 @@ from ecgforge.models.wavegan import WaveGanConfig
 from ecgforge.r_peaks import mark_beats
 from ecgforge.record import EcgRecord, Patient, Provenance
 from ecgforge.rng import record_stream
+from ecgforge.sampling import (
+    Job,
+    Others,
+    Precision,
+    SamplingOptions,
+    SamplingPlan,
+    Statements,
+    jobs_of,
+    plan_sampling,
+)
 
-SamplerName = Literal["ddpm", "ddim", "dpmpp", "dpmpp-sde", "unipc"]
-Others = Literal["absent", "unknown"]
-Precision = Literal["float32", "bfloat16"]
-Statements = str | Mapping[str, float]
 Progress = Callable[[int, int], None]
 
-# Ancestral sampling mends what a small network gets wrong at high noise and wants its steps spread evenly in time;
-# the solvers of the deterministic flow are exact in few steps but keep such errors (docs/log.md, "Which sampler").
-DEFAULT_STEPS: dict[SamplerName, int] = {"ddpm": 50, "ddim": 20, "dpmpp": 20, "dpmpp-sde": 20, "unipc": 20}
-# Our own denoiser is told where the beats are: more calls make nothing better (docs/log.md, "How many network calls").
-FLOW_STEPS: dict[SamplerName, int] = DEFAULT_STEPS | {"dpmpp": 7, "unipc": 10}
-# Its statements show too little without guidance. Three of the seven levels of dpmpp lie in the interval, so that a
-# record takes ten calls (docs/log.md, "Guidance as the default").
-FLOW_GUIDANCE, FLOW_GUIDANCE_INTERVAL = 2.0, (0.2, 15.0)
-SPACING: dict[SamplerName, Spacing] = {
-    "ddpm": "time",
-    "ddim": "log-snr",
-    "dpmpp": "log-snr",
-    "dpmpp-sde": "log-snr",
-    "unipc": "log-snr",
-}
 DEFAULT_MODEL = SHIPPED["default"].folder
 
 _DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _RHYTHM = 3  # purpose of the random streams that beats are drawn from; noise has its own
-
-
-@dataclass(frozen=True)
-class Job:
-    """One record to make.
-
-    Attributes:
-        index: Of the record within the seed.
-        statements: Codes with grades.
-        facts: What else is asked for; what is not stays open.
-    """
-
-    index: int
-    statements: Mapping[str, float]
-    facts: Facts = Facts()
-
-
-@dataclass(frozen=True)
-class SamplingOptions:
-    """How to sample.
-
-    Attributes:
-        sampler: Key of diffusion.SAMPLERS; None takes the one that suits the model: dpmpp for the flow of our own
-            denoiser, ddpm for the papers' models.
-        steps: Noise levels visited, each a network call; None takes the sampler's DEFAULT_STEPS, FLOW_STEPS for our own
-            denoiser. The papers use ddpm with all 200.
-        batch_size: Records advanced together; changes speed and memory, never the records.
-        others: What holds of the statements that were not asked for: they are absent, or nothing is known of them.
-            Only models trained with hidden statements (PatchS4, SSSD-ECG-nle) know the difference.
-        guidance: Weight of classifier-free guidance, 1 for none; for the same models. None takes what suits the model:
-            FLOW_GUIDANCE within FLOW_GUIDANCE_INTERVAL for our own denoiser, none for the papers' models.
-        guidance_interval: Smallest and largest noise over signal where guidance acts, a second call each; None for
-            everywhere.
-        duration: Seconds of a record; None for what the model was trained on. Longer ones are made of overlapping
-            windows that are blended at every noise level (see diffusion.windows); only diffusion models make them.
-        precision: Of the operands of matrix products. "bfloat16" is meant for accelerators and for processors with
-            instructions for it; on others it is slower.
-
-    Raises:
-        ConfigError: a value is none of these or out of range.
-    """
-
-    sampler: SamplerName | None = None
-    steps: int | None = None
-    batch_size: int = 8
-    others: Others = "absent"
-    guidance: float | None = None
-    guidance_interval: tuple[float, float] | None = None
-    duration: float | None = None
-    precision: Precision = "float32"
-
-    def __post_init__(self) -> None:
-        if self.sampler is not None and self.sampler not in SAMPLERS:  # a caller without a type checker
-            raise ConfigError(f"expected a sampler out of {', '.join(SAMPLERS)}, got {self.sampler!r}")
-        if self.precision not in get_args(Precision):
-            raise ConfigError(f"expected a precision out of {', '.join(get_args(Precision))}, got {self.precision!r}")
-        if self.others not in get_args(Others):
-            raise ConfigError(f"expected the others to be one of {', '.join(get_args(Others))}, got {self.others!r}")
-        if self.batch_size < 1:
-            raise ConfigError(f"expected a batch size of 1 or more, got {self.batch_size}")
-        if self.steps is not None and self.steps < 1:
-            raise ConfigError(f"expected 1 or more sampling steps, or None for the sampler's own, got {self.steps}")
-        if self.guidance is not None and not 0 <= self.guidance < math.inf:
-            raise ConfigError(f"expected a guidance weight of 0 or more, got {self.guidance}")
-        if self.duration is not None and not 0 < self.duration < math.inf:
-            raise ConfigError(f"expected a duration in seconds, got {self.duration}")
-        if self.guidance_interval is not None and not 0 <= self.guidance_interval[0] < self.guidance_interval[1]:
-            raise ConfigError(
-                f"expected a guidance interval of noise over signal, 0 <= low < high, got {self.guidance_interval}"
-            )
-
-    @property
-    def wants_unknown(self) -> bool:
-        """Whether the model must know what "unknown" means."""
-        return self.others == "unknown" or self.guidance not in (None, 1)
-
-
-def jobs_of(statements: Statements | Sequence[Statements], *, n: int = 1, facts: Facts = Facts()) -> list[Job]:
-    """n jobs for each statement set, numbered from 0.
-
-    Raises:
-        LabelError: a statement does not exist.
-        ConfigError: n is below 1.
-    """
-    if n < 1:
-        raise ConfigError(f"expected 1 or more records per statement set, got {n}")
-    sets = [statements] if isinstance(statements, str | Mapping) else list(statements)
-    wanted = [parse_statements(entry) if isinstance(entry, str) else _checked(entry) for entry in sets]
-    return [Job(index, wanted[index // n], facts) for index in range(len(wanted) * n)]
-
-
-def _checked(grades: Mapping[str, float]) -> dict[str, float]:
-    """Statements given as a mapping, as strictly as parse_statements takes a text."""
-    bad = {name: grade for name, grade in grades.items() if not 0 < grade <= 1}
-    if bad:
-        raise LabelError(f"expected grades above 0 and at most 1, got {bad}")
-    checked = {statement(name).code: float(grade) for name, grade in grades.items()}
-    if not checked or len(checked) < len(grades):
-        raise LabelError(f"expected one or more statements, each once, got {dict(grades)}")
-    return checked
 
 
 def _share_of(progress: Progress | None, calls: int, *, start: int, size: int) -> Progress | None:
@@ -259,7 +146,7 @@ class Generator:
             LabelError, ConfigError: as `sample`, when the first record is asked for and before anything is computed.
         """
         conditions = self.check(jobs, seed=seed, options=options)
-        calls = self.count_steps(options) * len(jobs)
+        steps = self.plan(options).steps * len(jobs)
         with kernels_kept(self._network):
             for start in range(0, len(jobs), options.batch_size):
                 batch = jobs[start : start + options.batch_size]
@@ -268,7 +155,7 @@ class Generator:
                     conditions[start : start + len(batch)],
                     seed=seed,
                     options=options,
-                    progress=_share_of(progress, calls, start=start, size=len(batch)),
+                    progress=_share_of(progress, steps, start=start, size=len(batch)),
                 )
                 for signal, job in zip(signals, batch, strict=True):
                     yield self._record(signal, job, seed=seed)
@@ -280,7 +167,7 @@ class Generator:
             LabelError, ConfigError: as `sample`.
         """
         record_stream(seed, 0)
-        self.levels(options)
+        self.plan(options)
         self._samples(options)
         if options.wants_unknown and not self.knows_unknown:
             raise ConfigError(
@@ -303,64 +190,13 @@ class Generator:
         statements = self.config.vocabulary.encode(job.statements, strict=True, others=others)
         return np.concatenate([statements, job.facts.encode(self.facts)])
 
-    def count_steps(self, options: SamplingOptions) -> int:
-        """Steps a record takes, each a network call; guidance and windows take further ones.
+    def plan(self, options: SamplingOptions) -> SamplingPlan:
+        """What options come to for this model.
 
         Raises:
             ConfigError: this model cannot make that many steps.
         """
-        return max(1, len(self.levels(options)))
-
-    def count_calls(self, options: SamplingOptions) -> int:
-        """Network calls of a record of the model's length: one a step, a second one where guidance acts.
-
-        Raises:
-            ConfigError: as count_steps.
-        """
-        weight, interval = self.guidance_of(options)
-        low, high = interval or (0.0, math.inf)
-        guided = [weight != 1 and low <= level.sigma / level.alpha <= high for level in self.levels(options)]
-        return self.count_steps(options) + sum(guided)
-
-    def levels(self, options: SamplingOptions) -> tuple[NoiseLevel, ...]:
-        """Noise levels to visit; none for a network that makes a record in one call.
-
-        Raises:
-            ConfigError: this model cannot make that many steps.
-        """
-        schedule, sampler = self.config.schedule, self.sampler_of(options)
-        if schedule is None:
-            if options.steps is not None:
-                raise ConfigError(f"expected no number of steps: {self.config.name} makes a record in one call")
-            return ()
-        if isinstance(schedule, FlowSchedule):
-            return schedule.levels(options.steps or self.default_steps[sampler])
-        own = min(self.default_steps[sampler], self.most_steps)
-        steps = own if options.steps is None else options.steps
-        return schedule.levels(steps, spacing=SPACING[sampler])
-
-    @property
-    def most_steps(self) -> int:
-        """The most network calls a record can take; 1 for a network that makes it in one."""
-        schedule = self.config.schedule
-        if isinstance(schedule, FlowSchedule):
-            return schedule.most_steps
-        return 1 if schedule is None else schedule.T
-
-    @property
-    def default_steps(self) -> dict[SamplerName, int]:
-        """Network calls of each sampler if nothing else is asked for."""
-        return FLOW_STEPS if isinstance(self.config.schedule, FlowSchedule) else DEFAULT_STEPS
-
-    def sampler_of(self, options: SamplingOptions) -> SamplerName:
-        """The sampler asked for, or the one that suits this model."""
-        return options.sampler or ("dpmpp" if isinstance(self.config.schedule, FlowSchedule) else "ddpm")
-
-    def guidance_of(self, options: SamplingOptions) -> tuple[float, tuple[float, float] | None]:
-        """Weight and interval of the guidance asked for, or those that suit this model."""
-        if options.guidance is None and isinstance(self.config.schedule, FlowSchedule):
-            return FLOW_GUIDANCE, options.guidance_interval or FLOW_GUIDANCE_INTERVAL
-        return 1.0 if options.guidance is None else options.guidance, options.guidance_interval
+        return plan_sampling(self.config.schedule, options, model=self.config.name)
 
     @torch.no_grad()
     def _sample_batch(
@@ -468,9 +304,9 @@ class Generator:
             return self._draw(lambda stream: stream.standard_normal(shape, dtype=np.float32), streams)
 
         denoise = self.denoiser(condition, beats=beats, options=options)
-        sampler = SAMPLERS[self.sampler_of(options)]
+        plan = self.plan(options)
         with torch.nn.utils.parametrize.cached():  # weight norm is worked out once per batch, not per call
-            records = sampler(denoise, noise(), self.levels(options), noise=noise, progress=progress)
+            records = SAMPLERS[plan.sampler](denoise, noise(), plan.levels, noise=noise, progress=progress)
         return records * self.units_mv
 
     def denoiser(
@@ -503,11 +339,11 @@ class Generator:
     def _guided(self, call: Network, condition: Float[Tensor, "B K"], *, options: SamplingOptions) -> Denoiser:
         as_denoiser = flow_denoiser if isinstance(self.config.schedule, FlowSchedule) else eps_denoiser
         denoise: Denoiser = as_denoiser(call, condition)
-        weight, interval = self.guidance_of(options)
-        if weight == 1:
+        plan = self.plan(options)
+        if plan.guidance == 1:
             return denoise
         nothing = as_denoiser(call, torch.full_like(condition, torch.nan))
-        return guide(denoise, nothing, weight=weight, interval=interval)
+        return guide(denoise, nothing, weight=plan.guidance, interval=plan.guidance_interval)
 
     def _call_network(
         self,

@@ -17,8 +17,9 @@ import torch
 
 from ecgforge.checkpoints.locate import locate_model
 from ecgforge.errors import ConfigError
-from ecgforge.generate import Generator, Job, Progress, SamplingOptions
+from ecgforge.generate import Generator, Progress
 from ecgforge.record import EcgRecord
+from ecgforge.sampling import Job, SamplingOptions
 
 _Worker = tuple[Path, str]  # model and device
 _Task = tuple[Sequence[Job], int, SamplingOptions]

@@ -18,13 +18,14 @@ from ecgforge.diffusion.known import Known, condition_on
 from ecgforge.diffusion.schedule import NoiseLevel
 from ecgforge.errors import ConfigError, DataError
 from ecgforge.facts import Facts
-from ecgforge.generate import Generator, Job, SamplingOptions
+from ecgforge.generate import Generator
 from ecgforge.labels import parse_statements
 from ecgforge.leads import STANDARD_LEADS, complete_twelve
 from ecgforge.models.s4 import kernels_kept
 from ecgforge.r_peaks import find_r_peaks, mark_known_beats
 from ecgforge.record import EcgRecord, Patient, Provenance
 from ecgforge.rng import record_stream
+from ecgforge.sampling import Job, SamplingOptions, most_steps
 
 Progress = Callable[[int, int], None]
 
@@ -86,8 +87,9 @@ def complete(
 
     def one(denoise: Denoiser, noise: Callable[[], Tensor], tell: Progress) -> Tensor:
         start = noise()
-        sampler = SAMPLERS[generator.sampler_of(options)]
-        return sampler(condition_on(denoise, known), start, generator.levels(options), noise=noise, progress=tell)
+        plan = generator.plan(options)
+        sampler = SAMPLERS[plan.sampler]
+        return sampler(condition_on(denoise, known), start, plan.levels, noise=noise, progress=tell)
 
     made = _draw(
         generator,
@@ -185,13 +187,13 @@ def vary(
     clean_mv = _whole_leads(generator, record)
     clean = torch.from_numpy((clean_mv / units)[None].astype(np.float32)).to(generator.device)
     options = replace(options, sampler=options.sampler or "dpmpp-sde")
-    fine = generator.levels(replace(options, steps=min(_FINEST, generator.most_steps)))
+    fine = generator.plan(replace(options, steps=min(_FINEST, most_steps(generator.config.schedule)))).levels
 
     def one(denoise: Denoiser, noise: Callable[[], Tensor], tell: Progress) -> Tensor:
         start = noise()
         below = _levels_to(denoise, clean, start, fine, distance, generator.units_mv)
         levels = _thinned(below, options.steps or _VARYING_STEPS)
-        sampler = SAMPLERS[generator.sampler_of(options)]
+        sampler = SAMPLERS[generator.plan(options).sampler]
         return sampler(denoise, _noisy(clean, start, levels[0]), levels, noise=noise, progress=tell)
 
     made = _draw(

@@ -19,10 +19,11 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from ecgforge.data.store import EcgStore, StoreWriter
 from ecgforge.errors import ConfigError, DataError, LabelError
-from ecgforge.generate import Generator, Job, SamplingOptions
+from ecgforge.generate import Generator
 from ecgforge.labels import LabelVocabulary, all_statements, parse_statements, statement
 from ecgforge.leads import STANDARD_LEADS
 from ecgforge.rng import record_stream
+from ecgforge.sampling import Job, SamplingOptions
 
 Statements = str | Mapping[str, float]
 Progress = Callable[[int, int], None]

@@ -28,11 +28,12 @@ from ecgforge.data.ptbxl_layout import write_ptbxl
 from ecgforge.data.store import EcgStore, StoreWriter, to_microvolts
 from ecgforge.errors import DataError
 from ecgforge.facts import Facts
-from ecgforge.generate import Generator, Job, SamplingOptions
+from ecgforge.generate import Generator
 from ecgforge.models.patch_s4 import PatchS4Config
 from ecgforge.parallel import sample_jobs
 from ecgforge.r_peaks import measure_facts
 from ecgforge.record import EcgRecord, Patient
+from ecgforge.sampling import Job, SamplingOptions
 
 _PART = 64  # records; at most this many are lost with a crash
 _FIRST_ECG_ID = 100_001  # above PTB-XL's own numbers, so that the two are never taken for each other
@@ -117,21 +118,21 @@ def _identity(
     store: EcgStore, generator: Generator, *, rows: Int[np.ndarray, "N"], seed: int, options: SamplingOptions
 ) -> dict[str, Scalar]:
     """What must be equal for a copy to be the same copy; the model's defaults in place of what was left open."""
-    weight, interval = generator.guidance_of(options)
+    plan = generator.plan(options)
     return {
         "original_signals": store.manifest.sha256["signals.npy"],
         "original_statements": store.manifest.sha256["index.csv"],
         "model": generator.config.weights_sha256,
         "rows": hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest(),
         "seed": seed,
-        "sampler": generator.sampler_of(options),
-        "steps": generator.count_steps(options),
+        "sampler": plan.sampler,
+        "steps": plan.steps,
         "others": options.others,
         "duration": options.duration,
         "precision": options.precision,
-        "guidance": weight,
+        "guidance": plan.guidance,
         # As text: JSON has no tuples, and what is read back must equal what was written.
-        "guidance_interval": None if interval is None else "{}:{}".format(*interval),
+        "guidance_interval": ":".join(map(str, plan.guidance_interval)) if plan.guidance_interval else None,
     }
 
 

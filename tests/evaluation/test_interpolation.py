@@ -12,11 +12,12 @@ from ecgforge.diffusion.schedule import LinearSchedule
 from ecgforge.errors import ConfigError, DataError, LabelError
 from ecgforge.evaluation.beats import summarise_beats
 from ecgforge.evaluation.interpolation import draw_interpolation, interpolate, mix_statements, named_grades
-from ecgforge.generate import Generator, SamplingOptions
+from ecgforge.generate import Generator
 from ecgforge.labels import vocabulary
 from ecgforge.leads import MODEL_LEADS, STANDARD_LEADS
 from ecgforge.models.sssd import SssdEcg
 from ecgforge.r_peaks import find_r_peaks
+from ecgforge.sampling import SamplingOptions
 
 QUICK = SamplingOptions(sampler="ddim", steps=3)
 NETWORK = replace(TINY_NETWORK, length=200)  # 2 s: room for beats

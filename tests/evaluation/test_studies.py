@@ -19,8 +19,8 @@ from ecgforge.evaluation.convergence import learning_the_same, study_convergence
 from ecgforge.evaluation.curves import Curve, CurvePoint, draw_curve, write_curve
 from ecgforge.evaluation.protocols import Protocol, train_classifier
 from ecgforge.evaluation.studies import PATHOLOGY_MEASURES, Study
-from ecgforge.generate import SamplingOptions
 from ecgforge.leads import STANDARD_LEADS
+from ecgforge.sampling import SamplingOptions
 from ecgforge.training.loop import train
 from ecgforge.training.settings import DataConfig, Stage
 

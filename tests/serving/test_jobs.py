@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from ecgforge.errors import DataError
-from ecgforge.generate import Generator, Job, SamplingOptions
+from ecgforge.generate import Generator
 from ecgforge.record import EcgRecord
+from ecgforge.sampling import Job, SamplingOptions
 from ecgforge.serving.service.jobs import ENDED, JobQueue, JobStatus, Limits, NoSuchJobError, NotReadyError, Order
 
 ORDER = Order(jobs=(Job(0, {"NORM": 1.0}),), seed=0, options=SamplingOptions(sampler="ddim", steps=1))

@@ -16,8 +16,9 @@ from fastapi.testclient import TestClient
 from ecgforge.evaluation.interpolation import mix_statements
 from ecgforge.facts import FACTS, Facts
 from ecgforge.formats import FORMATS, read_record, write_record
-from ecgforge.generate import Generator, Job, SamplingOptions
+from ecgforge.generate import Generator
 from ecgforge.record import EcgRecord, Provenance
+from ecgforge.sampling import Job, SamplingOptions
 from ecgforge.serving.rest import PAGE, make_app
 from ecgforge.serving.service.jobs import ENDED, Limits
 
@@ -198,6 +199,16 @@ def test_facts_hold_for_all_steps_of_an_interpolation(knowing_client: TestClient
     jobs = [Job(0, {code: 1.0, "SR": 1.0}, Facts(**ASKED)) for code in ("NORM", "CLBBB")]
     for answer, record in zip((a, b), knowing.sample_each(jobs, seed=2, options=SamplingOptions(steps=3)), strict=True):
         np.testing.assert_allclose(answer["signal_mv"], record.signal, atol=5.1e-5)
+
+
+def test_guidance_reaches_the_generator(knowing_client: TestClient, knowing: Generator, client: TestClient) -> None:
+    for weight in (1.0, 3.0):
+        (expected,) = knowing.sample("AFIB", seed=2, options=SamplingOptions(steps=3, guidance=weight))
+        (answer,) = made(knowing_client, kind="samples", statements="AFIB", guidance=weight)
+        np.testing.assert_allclose(answer["signal_mv"], expected.signal, atol=5.1e-5)
+    refused = client.post("/jobs", json={"kind": "samples", "statements": "AFIB", "guidance": 3, **FAST})
+    assert refused.status_code == 422
+    assert "guidance" in problem(refused)
 
 
 def test_a_model_without_facts_says_what_it_knows(client: TestClient) -> None:

@@ -12,12 +12,13 @@ from ecgforge.data.simulate import simulate_record
 from ecgforge.data.store import EcgStore, StoreWriter
 from ecgforge.errors import ConfigError
 from ecgforge.facts import FACTS, Facts
-from ecgforge.generate import Generator, Job, SamplingOptions
+from ecgforge.generate import Generator
 from ecgforge.models.patch_s4 import PatchS4Config
 from ecgforge.models.rhythm import RhythmModel
 from ecgforge.r_peaks import find_r_peaks, measure_facts
 from ecgforge.record import Patient
 from ecgforge.rng import record_stream
+from ecgforge.sampling import Job, SamplingOptions
 from ecgforge.training.flow import FlowLearner, batch_at, lead_scales
 from ecgforge.training.loop import make_fabric, train
 from ecgforge.training.records import TrainingData, select_data

@@ -11,9 +11,10 @@ from torch import nn
 from ecgforge.checkpoints.native import load_model
 from ecgforge.data.store import EcgStore
 from ecgforge.errors import ConfigError
-from ecgforge.generate import Generator, SamplingOptions
+from ecgforge.generate import Generator
 from ecgforge.models.critic import CriticConfig
 from ecgforge.models.wavegan import WaveGanConfig
+from ecgforge.sampling import SamplingOptions
 from ecgforge.training.loop import make_fabric, train
 from ecgforge.training.settings import DataConfig, Stage
 from ecgforge.training.wasserstein import WassersteinLearner, batch_at

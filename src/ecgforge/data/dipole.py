@@ -88,7 +88,7 @@ def rotate(
     *,
     frontal_degrees: float | Float[np.ndarray, "N"] = 0.0,
     horizontal_degrees: float = 0.0,
-) -> Float[np.ndarray, "3 *N"]:
+) -> Float[np.ndarray, " 3 *N"]:
     """Turn a moment in the frontal plane, by one angle or by each of many, and then in the horizontal one.
 
     From the left, a positive frontal turn goes to the feet, as the electrical axis counts, and a positive

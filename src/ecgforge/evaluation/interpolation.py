@@ -17,10 +17,11 @@ from ecgforge.evaluation.beats import (
     beat_panels,
     summarise_beats,
 )
-from ecgforge.generate import Generator, Job, SamplingOptions
+from ecgforge.generate import Generator
 from ecgforge.labels import LabelVocabulary, format_statements, parse_statements, statement
 from ecgforge.r_peaks import SHORTEST_S, SLOWEST_RATE
 from ecgforge.record import EcgRecord
+from ecgforge.sampling import Job, SamplingOptions
 
 GRADES = (0.0, 0.25, 0.5, 0.75, 1.0)
 

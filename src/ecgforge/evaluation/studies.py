@@ -13,8 +13,8 @@ from ecgforge.classify import Classifier
 from ecgforge.data.store import EcgStore
 from ecgforge.errors import DataError
 from ecgforge.evaluation.protocols import Protocol, Report, rows_tested, train_classifier, training_folder, truth_of
-from ecgforge.generate import SamplingOptions
 from ecgforge.labels import custom_vocabulary
+from ecgforge.sampling import SamplingOptions
 from ecgforge.scores import choose_threshold, score_pathology
 from ecgforge.training.classifier import require_crops
 from ecgforge.training.loop import Status

@@ -1,1 +1,1 @@
-"""The doors: command line now; service and page stand on the same few objects."""
+"""The doors: command line, REST service and page, over the same few objects."""

@@ -123,7 +123,8 @@ def interpolate(
     (V1), and with LVH,SR,VCLVH (V5).
     """
     from ecgforge.evaluation import interpolation
-    from ecgforge.generate import Generator, SamplingOptions
+    from ecgforge.generate import Generator
+    from ecgforge.sampling import SamplingOptions
 
     _require_picture(out)
     panels = parse_leads(lead)

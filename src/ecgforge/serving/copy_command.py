@@ -50,7 +50,7 @@ def copy(
     """
     from ecgforge.data.ptbxl_layout import require_layout
     from ecgforge.data.store import EcgStore
-    from ecgforge.generate import SamplingOptions
+    from ecgforge.sampling import SamplingOptions
     from ecgforge.twin import copy_store, write_layout
 
     options = SamplingOptions(

@@ -97,9 +97,9 @@ def generate(
     `ecgforge statements` lists the codes.
     """
     from ecgforge.facts import Facts
-    from ecgforge.generate import SamplingOptions, jobs_of
     from ecgforge.parallel import sample_jobs
     from ecgforge.rates import resample_record
+    from ecgforge.sampling import SamplingOptions, jobs_of
 
     facts = Facts(age=age, sex=sex, heart_rate=heart_rate)
     options = SamplingOptions(

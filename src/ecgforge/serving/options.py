@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ecgforge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ecgforge.generate import SamplerName
+    from ecgforge.sampling import SamplerName
     from ecgforge.training.settings import ClassifierTraining
 
 

@@ -22,9 +22,10 @@ from starlette.exceptions import HTTPException
 from ecgforge.ecg_paper import LAYOUTS, PICTURE_FORMATS
 from ecgforge.errors import ConfigError, DataError, EcgforgeError, LabelError, MissingExtraError
 from ecgforge.formats import FORMATS
-from ecgforge.generate import Generator, SamplingOptions
+from ecgforge.generate import Generator
 from ecgforge.labels import all_statements
 from ecgforge.record import EcgRecord
+from ecgforge.sampling import SamplingOptions, default_steps
 from ecgforge.serving.convert_command import RecordFormat
 from ecgforge.serving.plot_command import Layout, PictureFormat
 from ecgforge.serving.service.files import Download, record_files, record_picture, uploaded_record
@@ -185,7 +186,7 @@ def _describe(generator: Generator) -> ModelAnswer:
         seconds=generator.length / config.rate,
         samplers={}
         if config.schedule is None
-        else {str(name): steps for name, steps in generator.default_steps.items()},
+        else {str(name): steps for name, steps in default_steps(config.schedule).items()},
         facts=generator.facts,
     )
 
@@ -194,8 +195,8 @@ def _add_jobs(app: FastAPI, generator: Generator, queue: JobQueue, limits: Limit
     @app.post("/jobs", status_code=202)
     def start_job(request: JobRequest, response: Response) -> JobAnswer:
         """Ask for synthetic ECGs. The answer names the job; ask for its state until it has ended."""
-        options = SamplingOptions(sampler=request.sampler, steps=request.steps)
-        _require_within(limits, records=_size_of(request), calls=generator.count_calls(options))
+        options = SamplingOptions(sampler=request.sampler, steps=request.steps, guidance=request.guidance)
+        _require_within(limits, records=_size_of(request), calls=generator.plan(options).calls)
         status = queue.submit(Order(jobs=request.jobs(), seed=request.seed, options=options))
         response.headers["Location"] = f"/jobs/{status.job_id}"
         return JobAnswer.of(status)

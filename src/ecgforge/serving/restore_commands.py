@@ -13,8 +13,9 @@ from ecgforge.serving.options import MODEL_HELP, SamplerChoice, name_of
 from ecgforge.serving.progress import progress_bar
 
 if TYPE_CHECKING:
-    from ecgforge.generate import Generator, SamplingOptions
+    from ecgforge.generate import Generator
     from ecgforge.record import EcgRecord
+    from ecgforge.sampling import SamplingOptions
 
 File = Annotated[Path, typer.Argument(help="An ECG record in any format that ecgforge reads.")]
 Out = Annotated[Path, typer.Option(help="Folder for the new records.")]
@@ -151,8 +152,9 @@ def _make(
 ) -> None:
     from ecgforge.ecg_paper import save_ecg
     from ecgforge.formats import read_record, write_record
-    from ecgforge.generate import Generator, SamplingOptions
+    from ecgforge.generate import Generator
     from ecgforge.rates import resample_record
+    from ecgforge.sampling import SamplingOptions
 
     record = read_record(file)
     generator = Generator.load(model)

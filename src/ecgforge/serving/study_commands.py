@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ecgforge.evaluation.curves import Curve
     from ecgforge.evaluation.protocols import Protocol
     from ecgforge.evaluation.studies import Study
-    from ecgforge.generate import SamplingOptions
+    from ecgforge.sampling import SamplingOptions
     from ecgforge.training.loop import Status
 
 app = typer.Typer(
@@ -97,7 +97,7 @@ def augment(
     """
     from ecgforge.checkpoints.locate import locate_model
     from ecgforge.evaluation.augmentation import study_augmentation
-    from ecgforge.generate import SamplingOptions
+    from ecgforge.sampling import SamplingOptions
 
     study = _study(
         real,
@@ -157,7 +157,7 @@ def convergence(
     """
     from ecgforge.config import resolve
     from ecgforge.evaluation.convergence import study_convergence
-    from ecgforge.generate import SamplingOptions
+    from ecgforge.sampling import SamplingOptions
     from ecgforge.training.presets import preset as preset_named
 
     study = _study(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 def multiply(
     x: Float[Tensor, "... L in"],
-    weight: Float[Tensor, "... in out"],
+    weight: Float[Tensor, " ... in out"],
     *,
     out: Float[Tensor, "... L out"],
     bias: Float[Tensor, "out"] | None = None,

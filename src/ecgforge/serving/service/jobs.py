@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ecgforge.errors import DataError, EcgforgeError
-from ecgforge.generate import Generator, Job, SamplingOptions
+from ecgforge.generate import Generator
 from ecgforge.record import EcgRecord
+from ecgforge.sampling import Job, SamplingOptions
 
 State = Literal["queued", "running", "done", "cancelled", "failed"]
 ENDED: tuple[State, ...] = ("done", "cancelled", "failed")

@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from ecgforge.errors import LabelError
 from ecgforge.evaluation.interpolation import GRADES, mix_statements
 from ecgforge.facts import Facts
-from ecgforge.generate import Job, SamplerName
 from ecgforge.labels import all_statements, parse_statements, statement
 from ecgforge.record import EcgRecord
+from ecgforge.sampling import Job, SamplerName
 from ecgforge.serving.service.jobs import JobStatus, State
 
 Grade = Annotated[float, Field(gt=0, le=1)]
@@ -34,6 +34,9 @@ class _Sampling(_Message):
     seed: Seed = Field(0, description="The same seed gives the same records.")
     sampler: SamplerName | None = Field(None, description="By default the one that suits the model.")
     steps: int | None = Field(None, ge=1, le=1000, description="Network calls per record; by default the sampler's.")
+    guidance: float | None = Field(
+        None, ge=0, le=20, description="How much more to show what is asked for, 1 for none; by default the model's."
+    )
     age: float | None = Field(None, description=f"Years; 90 and above are one. {_IF_KNOWN}")
     sex: Literal["female", "male"] | None = Field(None, description=_IF_KNOWN)
     heart_rate: float | None = Field(None, description=f"Beats per minute, from 20 to 300. {_IF_KNOWN}")
