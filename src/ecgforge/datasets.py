@@ -27,7 +27,7 @@ from ecgforge.rng import record_stream
 _WINDOW = 6  # purpose of the random streams that windows are drawn from
 
 
-class EcgDataset(Dataset[tuple[Float32[Tensor, "C L"], Float32[Tensor, "K"]]]):
+class EcgDataset(Dataset[tuple[Float32[Tensor, "C L"], Float32[Tensor, " K"]]]):
     """Signals and label vectors of a store's records.
 
     Item i is the signal (C, L) in mV and the label vector (K,), both float32: of the whole record, or of a window
@@ -81,7 +81,7 @@ class EcgDataset(Dataset[tuple[Float32[Tensor, "C L"], Float32[Tensor, "K"]]]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, item: int) -> tuple[Float32[Tensor, "C L"], Float32[Tensor, "K"]]:
+    def __getitem__(self, item: int) -> tuple[Float32[Tensor, "C L"], Float32[Tensor, " K"]]:
         """Signal (C, L) in mV and label vector (K,).
 
         Raises:

@@ -64,7 +64,7 @@ class _Panel:
     lead: str
     start: int
     stop: int
-    trace: Float[np.ndarray, "L"]
+    trace: Float[np.ndarray, " L"]
 
 
 def draw_ecg(
@@ -262,7 +262,7 @@ def _picture_format(path: Path) -> str:
     return kind
 
 
-def _placed(record: EcgRecord, lead: str, *, gain_mm_mv: float) -> Float[np.ndarray, "L"]:
+def _placed(record: EcgRecord, lead: str, *, gain_mm_mv: float) -> Float[np.ndarray, " L"]:
     """A lead in mm of paper above its baseline; gaps in the signal stay gaps (NaN)."""
     signal = np.asarray(record.lead(lead), dtype=np.float64)
     signal[~np.isfinite(signal)] = np.nan
@@ -310,7 +310,7 @@ def _row_spaces(rows: list[list[_Panel]], *, mm_per_sample: float, pulse_height:
     return [spaces[0] + rest // 2 * BOX_MM, *spaces[1:-1], spaces[-1] + (rest - rest // 2) * BOX_MM]
 
 
-def _reach(row: list[_Panel], *, mm_per_sample: float) -> tuple[Float[np.ndarray, "X"], Float[np.ndarray, "X"]]:
+def _reach(row: list[_Panel], *, mm_per_sample: float) -> tuple[Float[np.ndarray, " X"], Float[np.ndarray, " X"]]:
     """How far a row reaches above and below its baseline (mm), for each box or so along the paper."""
     upper = np.concatenate([panel.trace[panel.start : panel.stop] for panel in row])
     upper = np.clip(np.nan_to_num(upper), -CLIP_MM, CLIP_MM)

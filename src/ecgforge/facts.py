@@ -54,7 +54,7 @@ class Facts:
         """Names of those that are given."""
         return tuple(fact for fact in FACTS if getattr(self, fact) is not None)
 
-    def encode(self, wanted: Sequence[Fact]) -> Float[np.ndarray, "F"]:
+    def encode(self, wanted: Sequence[Fact]) -> Float[np.ndarray, " F"]:
         """The facts a network knows, as numbers of order 1; NaN where nothing is given.
 
         Age in 100 years, sex 0 for male and 1 for female, heart rate in 100 beats per minute.

@@ -160,7 +160,7 @@ class Generator:
                 for signal, job in zip(signals, batch, strict=True):
                     yield self._record(signal, job, seed=seed)
 
-    def check(self, jobs: Sequence[Job], *, seed: int, options: SamplingOptions) -> list[Float[np.ndarray, "K"]]:
+    def check(self, jobs: Sequence[Job], *, seed: int, options: SamplingOptions) -> list[Float[np.ndarray, " K"]]:
         """Conditions of the jobs, after everything a user could have got wrong was looked at.
 
         Raises:
@@ -176,7 +176,7 @@ class Generator:
             )
         return [self.condition(job, others=options.others) for job in jobs]
 
-    def condition(self, job: Job, *, others: Others) -> Float[np.ndarray, "K"]:
+    def condition(self, job: Job, *, others: Others) -> Float[np.ndarray, " K"]:
         """What the network is told of a job: statements, then facts.
 
         Raises:
@@ -202,7 +202,7 @@ class Generator:
     def _sample_batch(
         self,
         jobs: Sequence[Job],
-        conditions: Sequence[Float[np.ndarray, "K"]],
+        conditions: Sequence[Float[np.ndarray, " K"]],
         *,
         seed: int,
         options: SamplingOptions,
@@ -220,8 +220,8 @@ class Generator:
         return self._denoise(streams, given, beats=beats, options=options, progress=progress).cpu().numpy()
 
     def _draw_beats(
-        self, job: Job, condition: Float[np.ndarray, "K"], *, seed: int, samples: int
-    ) -> Float[np.ndarray, "L"]:
+        self, job: Job, condition: Float[np.ndarray, " K"], *, seed: int, samples: int
+    ) -> Float[np.ndarray, " L"]:
         """A rhythm that the statements and facts allow, as a signal (see mark_beats)."""
         rate, rhythm = self.config.rate, cast(PatchS4, self._network).rhythm
         times = rhythm.draw_beats(

@@ -133,7 +133,7 @@ class LabelVocabulary:
 
     def encode(
         self, statements: Mapping[str, float], *, strict: bool = False, others: Literal["absent", "unknown"] = "absent"
-    ) -> Float[np.ndarray, "K"]:
+    ) -> Float[np.ndarray, " K"]:
         """Label vector of statements with grades; several statements of one subclass count with the largest grade.
 
         Args:
@@ -158,7 +158,7 @@ class LabelVocabulary:
             raise LabelError(f"expected statements of the label set {self.describe()}, got {' '.join(outside)}")
         return vector
 
-    def decode(self, vector: Float[np.ndarray, "K"]) -> dict[str, float]:
+    def decode(self, vector: Float[np.ndarray, " K"]) -> dict[str, float]:
         """Labels with their grade where it is above 0; absent and unknown ones (NaN) are left out."""
         return {label: float(grade) for label, grade in zip(self.labels, vector, strict=True) if grade > 0}
 

@@ -26,7 +26,7 @@ FEWEST_BEATS = 3  # two RR intervals: fewer say little
 _REACH_S = 0.08  # from the centre of the QRS complex to its peak
 
 
-def find_r_peaks(record: EcgRecord, *, leads: Sequence[str] = MODEL_LEADS) -> Int[np.ndarray, "N"]:
+def find_r_peaks(record: EcgRecord, *, leads: Sequence[str] = MODEL_LEADS) -> Int[np.ndarray, " N"]:
     """Sample positions of the R peaks, ascending: where the eight independent leads together are largest.
 
     A QRS complex that is small or negative in one lead is not in all of them, so the leads' joint power between 6 and
@@ -70,19 +70,19 @@ def measure_heart_rate(record: EcgRecord) -> float | None:
     return rate_of_peaks(find_r_peaks(record), record.rate)
 
 
-def rate_of_peaks(peaks: Int[np.ndarray, "N"], rate: float) -> float | None:
+def rate_of_peaks(peaks: Int[np.ndarray, " N"], rate: float) -> float | None:
     """Beats per minute from the median distance of R peaks at a sampling rate (Hz); None with fewer than three."""
     return 60 * rate / float(np.median(np.diff(peaks))) if len(peaks) >= FEWEST_BEATS else None
 
 
-def mark_beats(positions: Int[np.ndarray, "N"], samples: int) -> Float[np.ndarray, "L"]:
+def mark_beats(positions: Int[np.ndarray, " N"], samples: int) -> Float[np.ndarray, " L"]:
     """Beats as a signal: 1 at each R peak, 0 elsewhere."""
     marks = np.zeros(samples, dtype=np.float32)
     marks[positions] = 1
     return marks
 
 
-def mark_known_beats(peaks: Int[np.ndarray, "N"], samples: int) -> Float[np.ndarray, "L"]:
+def mark_known_beats(peaks: Int[np.ndarray, " N"], samples: int) -> Float[np.ndarray, " L"]:
     """Measured beats as a signal of the first `samples` samples; NaN where fewer than three were found.
 
     What so few say of a record is not worth telling a network.
@@ -101,7 +101,7 @@ def measure_facts(record: EcgRecord) -> Facts:
     return facts_of(record, find_r_peaks(record))
 
 
-def facts_of(record: EcgRecord, peaks: Int[np.ndarray, "N"]) -> Facts:
+def facts_of(record: EcgRecord, peaks: Int[np.ndarray, " N"]) -> Facts:
     """Age and sex as recorded, the heart rate of the R peaks; none where it is one that nobody can be asked for.
 
     Fewer than 20 beats a minute are three beats found in a record that is flat for the rest, or a heart about to stop.
@@ -112,7 +112,7 @@ def facts_of(record: EcgRecord, peaks: Int[np.ndarray, "N"]) -> Facts:
     return Facts(age=record.patient.age, sex=record.patient.sex, heart_rate=rate)
 
 
-def _joint_size(signal: Float[np.ndarray, "C L"], band: tuple[float, float], rate: float) -> Float[np.ndarray, "L"]:
+def _joint_size(signal: Float[np.ndarray, "C L"], band: tuple[float, float], rate: float) -> Float[np.ndarray, " L"]:
     """Root of the leads' summed squares within a band (Hz), mV."""
     filtered = sosfiltfilt(_band_pass(band, rate), signal)
     return np.asarray(np.sqrt((filtered**2).sum(axis=0)))
@@ -124,13 +124,13 @@ def _band_pass(band: tuple[float, float], rate: float) -> Float[np.ndarray, "sec
     return np.asarray(butter(2, band, "bandpass", fs=rate, output="sos"))
 
 
-def _usual_height(activity: Float[np.ndarray, "L"], rate: float) -> float:
+def _usual_height(activity: Float[np.ndarray, " L"], rate: float) -> float:
     """Median of the maxima of overlapping 2 s: one giant beat or artefact does not hide the others."""
     window = round(2 * rate)
     starts = range(0, max(1, len(activity) - window + 1), max(1, window // 2))
     return float(np.median([activity[start : start + window].max() for start in starts]))
 
 
-def _highest_near(size: Float[np.ndarray, "L"], centre: int, reach: int) -> int:
+def _highest_near(size: Float[np.ndarray, " L"], centre: int, reach: int) -> int:
     start = max(0, centre - reach)
     return start + int(size[start : centre + reach + 1].argmax())

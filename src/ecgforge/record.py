@@ -94,7 +94,7 @@ class EcgRecord:
         """Length in seconds."""
         return self.signal.shape[1] / self.rate
 
-    def lead(self, name: str) -> Float[np.ndarray, "L"]:
+    def lead(self, name: str) -> Float[np.ndarray, " L"]:
         """One lead in mV by name.
 
         Raises:

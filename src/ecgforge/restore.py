@@ -269,7 +269,7 @@ def _draw(
     seed: int,
     options: SamplingOptions,
     progress: Progress | None,
-    beats: Float[np.ndarray, "L"] | None = None,
+    beats: Float[np.ndarray, " L"] | None = None,
 ) -> list[tuple[Job, Float[np.ndarray, "12 L"]]]:
     """n signals in standard leads, mV, each from its own stream."""
     if n < 1:
@@ -317,7 +317,7 @@ def _condition(
     return torch.from_numpy(told[None]).to(generator.device), wanted
 
 
-def _beats(generator: Generator, record: EcgRecord) -> Float[np.ndarray, "L"] | None:
+def _beats(generator: Generator, record: EcgRecord) -> Float[np.ndarray, " L"] | None:
     """The record's beats as the network is told, found in the leads it has throughout; None if there are none."""
     whole = [lead for lead, row in zip(record.leads, record.signal, strict=True) if np.isfinite(row).all()]
     if not generator.knows_beats or not whole:

@@ -147,7 +147,7 @@ def macro_auroc(
     return MacroAuroc(float(np.nanmean(auroc)), len(truth), statements, _group_means(auroc, vocabulary))
 
 
-def _group_means(auroc: Float[np.ndarray, "K"], vocabulary: LabelVocabulary) -> tuple[GroupAuroc, ...]:
+def _group_means(auroc: Float[np.ndarray, " K"], vocabulary: LabelVocabulary) -> tuple[GroupAuroc, ...]:
     """Plain means of statement AUROCs; PTB-XL's superclass task, which scores the classes as labels, is another."""
     if vocabulary.name in ("subdiagnostic", "superdiagnostic"):
         return ()
@@ -161,7 +161,7 @@ def _group_means(auroc: Float[np.ndarray, "K"], vocabulary: LabelVocabulary) -> 
     return tuple(means)
 
 
-def statement_auroc(truth: Bool[np.ndarray, "N K"], score: Float[np.ndarray, "N K"]) -> Float[np.ndarray, "K"]:
+def statement_auroc(truth: Bool[np.ndarray, "N K"], score: Float[np.ndarray, "N K"]) -> Float[np.ndarray, " K"]:
     """AUROC of each statement, NaN where no record or every record has it.
 
     Source: Hanley and McNeil 1982: the chance that a positive scores above a negative, ties counting half.
@@ -174,8 +174,8 @@ def statement_auroc(truth: Bool[np.ndarray, "N K"], score: Float[np.ndarray, "N 
 
 
 def weighted_auroc(
-    truth: Bool[np.ndarray, "N"], score: Float[np.ndarray, "N"], weights: Int[np.ndarray, "N R"]
-) -> Float[np.ndarray, "R"]:
+    truth: Bool[np.ndarray, " N"], score: Float[np.ndarray, " N"], weights: Int[np.ndarray, "N R"]
+) -> Float[np.ndarray, " R"]:
     """AUROC of R resamples of the same records, from one sort.
 
     Args:
@@ -297,7 +297,7 @@ def bootstrap_difference(
     return _percentile_interval(difference, _macro_of(truth, score, weights) - _macro_of(truth, baseline, weights))
 
 
-def choose_threshold(truth: Bool[np.ndarray, "N"], score: Float[np.ndarray, "N"], *, maximise: Criterion) -> float:
+def choose_threshold(truth: Bool[np.ndarray, " N"], score: Float[np.ndarray, " N"], *, maximise: Criterion) -> float:
     """The threshold with the largest G-mean or F1, to be chosen on validation records and applied to others.
 
     Candidates are the scores that occur. Of equally good ones the highest is taken, which calls the fewest positive.
@@ -320,7 +320,7 @@ def choose_threshold(truth: Bool[np.ndarray, "N"], score: Float[np.ndarray, "N"]
 
 
 def score_pathology(
-    truth: Bool[np.ndarray, "N"], score: Float[np.ndarray, "N"], *, threshold: float
+    truth: Bool[np.ndarray, " N"], score: Float[np.ndarray, " N"], *, threshold: float
 ) -> PathologyScores:
     """Sensitivity, specificity, G-mean and F1 of one pathology at a threshold chosen on other records, and its AUROC.
 
@@ -345,14 +345,14 @@ def score_pathology(
     )
 
 
-def _count_from(thresholds: Float[np.ndarray, "T"], score: Float[np.ndarray, "N"]) -> Int[np.ndarray, "T"]:
+def _count_from(thresholds: Float[np.ndarray, " T"], score: Float[np.ndarray, " N"]) -> Int[np.ndarray, " T"]:
     """Scores at or above each threshold."""
     return len(score) - np.searchsorted(np.sort(score), thresholds, side="left")
 
 
 def _macro_of(
     truth: Bool[np.ndarray, "N K"], score: Float[np.ndarray, "N K"], weights: Int[np.ndarray, "N R"]
-) -> Float[np.ndarray, "R"]:
+) -> Float[np.ndarray, " R"]:
     """Macro AUROC on each resample."""
     macro = np.empty(weights.shape[1])
     for start in range(0, len(macro), _BATCH):
@@ -362,12 +362,12 @@ def _macro_of(
     return macro
 
 
-def _percentile_interval(estimate: float, values: Float[np.ndarray, "R"]) -> Interval:
+def _percentile_interval(estimate: float, values: Float[np.ndarray, " R"]) -> Interval:
     low, high = np.quantile(values, [0.025, 0.975])
     return Interval(estimate, float(low), float(high))
 
 
-def scorable(truth: Bool[np.ndarray, "N K"]) -> Bool[np.ndarray, "K"]:
+def scorable(truth: Bool[np.ndarray, "N K"]) -> Bool[np.ndarray, " K"]:
     positives = truth.sum(axis=0)
     return (positives > 0) & (positives < len(truth))
 

@@ -42,12 +42,12 @@ class ToppedUp(NamedTuple):
 
     signals: Float[np.ndarray, "N 12 L"]
     statements: list[dict[str, float]]
-    is_synthetic: Bool[np.ndarray, "N"]
+    is_synthetic: Bool[np.ndarray, " N"]
 
 
 def plan_top_up(
     statements: Sequence[Mapping[str, float]], *, vocabulary: LabelVocabulary, minimum: int, seed: int = 0
-) -> Int[np.ndarray, "M"]:
+) -> Int[np.ndarray, " M"]:
     """Whose statements the records to be added take: numbers of real records, one for each record to add.
 
     Statements are gone through from the rarest on. Each draws from the real records that have it until it has
@@ -253,6 +253,6 @@ def _grades(entry: Statements) -> dict[str, float]:
     return {statement(code).code: float(grade) for code, grade in entry.items()}
 
 
-def _jobs(given: Sequence[Mapping[str, float]], taken: Int[np.ndarray, "M"], vocabulary: LabelVocabulary) -> list[Job]:
+def _jobs(given: Sequence[Mapping[str, float]], taken: Int[np.ndarray, " M"], vocabulary: LabelVocabulary) -> list[Job]:
     known = [{code: grade for code, grade in given[n].items() if vocabulary.label_of(code)} for n in taken.tolist()]
     return [Job(index, statements) for index, statements in enumerate(known)]

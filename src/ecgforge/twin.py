@@ -115,7 +115,7 @@ def _job_of(store: EcgStore, row: int, model: ModelConfig) -> Job:
 
 
 def _identity(
-    store: EcgStore, generator: Generator, *, rows: Int[np.ndarray, "N"], seed: int, options: SamplingOptions
+    store: EcgStore, generator: Generator, *, rows: Int[np.ndarray, " N"], seed: int, options: SamplingOptions
 ) -> dict[str, Scalar]:
     """What must be equal for a copy to be the same copy; the model's defaults in place of what was left open."""
     plan = generator.plan(options)

@@ -53,7 +53,7 @@ class Wave:
     moment: Float[np.ndarray, "3"]
     plateau: float = 0.0
 
-    def shape(self, times: Float[np.ndarray, "L"]) -> Float[np.ndarray, "L"]:
+    def shape(self, times: Float[np.ndarray, " L"]) -> Float[np.ndarray, " L"]:
         """The wave over time relative to the QRS onset (s), 1 at its peak."""
         before = np.minimum(times - self.centre, 0.0) / self.rise
         after = np.maximum(times - self.centre - self.plateau, 0.0) / self.fall
@@ -70,7 +70,7 @@ def wave_between(
 
 
 def dipole_moment(
-    beats: Sequence[tuple[float, Sequence[Wave]]], times: Float[np.ndarray, "L"]
+    beats: Sequence[tuple[float, Sequence[Wave]]], times: Float[np.ndarray, " L"]
 ) -> Float[np.ndarray, "3 L"]:
     """Sum of the waves of all beats, mV; a beat is the time of its QRS onset (s) and its waves."""
     moment = np.zeros((3, len(times)))
@@ -86,7 +86,7 @@ def dipole_moment(
 def rotate(
     moment: Float[np.ndarray, "3"],
     *,
-    frontal_degrees: float | Float[np.ndarray, "N"] = 0.0,
+    frontal_degrees: float | Float[np.ndarray, " N"] = 0.0,
     horizontal_degrees: float = 0.0,
 ) -> Float[np.ndarray, " 3 *N"]:
     """Turn a moment in the frontal plane, by one angle or by each of many, and then in the horizontal one.
@@ -108,7 +108,7 @@ def twelve_leads(moment: Float[np.ndarray, "3 L"]) -> Float[np.ndarray, "12 L"]:
     return twelve_from_eight(np.stack([seen[lead] for lead in MODEL_LEADS]))
 
 
-def electrode_noise(times: Float[np.ndarray, "L"], stream: np.random.Generator) -> Float[np.ndarray, "12 L"]:
+def electrode_noise(times: Float[np.ndarray, " L"], stream: np.random.Generator) -> Float[np.ndarray, "12 L"]:
     """Baseline wander and muscle noise in the twelve leads, mV.
 
     Noise arises at the nine electrodes and reaches the leads as differences, so it keeps the lead laws too.
@@ -125,7 +125,7 @@ def electrode_noise(times: Float[np.ndarray, "L"], stream: np.random.Generator) 
 
 
 def _random_cosines(
-    times: Float[np.ndarray, "L"], stream: np.random.Generator, *, low: float, high: float, count: int
+    times: Float[np.ndarray, " L"], stream: np.random.Generator, *, low: float, high: float, count: int
 ) -> Float[np.ndarray, "E L"]:
     """One row an electrode: unit-variance noise between `low` and `high` Hz."""
     shape = (len(_ELECTRODES), count)

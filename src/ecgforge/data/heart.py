@@ -180,7 +180,7 @@ def r_delay(heart: Heart) -> float:
     return _peak_time(_qrs_waves(heart))
 
 
-def r_times(heart: Heart, beats: list[Beat]) -> Float[np.ndarray, "N"]:
+def r_times(heart: Heart, beats: list[Beat]) -> Float[np.ndarray, " N"]:
     """Time of each beat's R peak, s."""
     usual, premature = r_delay(heart), _peak_time(PREMATURE_WAVES[:2])
     return np.array([beat.onset + (premature if beat.premature else usual) for beat in beats])
@@ -213,7 +213,7 @@ def draw_beats(heart: Heart, seconds: float, stream: np.random.Generator) -> lis
 
 
 def atrial_activity(
-    heart: Heart, times: Float[np.ndarray, "L"], first_onset: float, stream: np.random.Generator
+    heart: Heart, times: Float[np.ndarray, " L"], first_onset: float, stream: np.random.Generator
 ) -> Float[np.ndarray, "3 L"]:
     """Dipole moment of fibrillation or flutter waves, mV; zero in sinus rhythm.
 
@@ -235,7 +235,7 @@ def atrial_activity(
     return np.outer(heart.atrial_waves, wave)
 
 
-def _sawtooth(phase: Float[np.ndarray, "L"], *, harmonics: int) -> Float[np.ndarray, "L"]:
+def _sawtooth(phase: Float[np.ndarray, " L"], *, harmonics: int) -> Float[np.ndarray, " L"]:
     """Slow fall, quick rise; about +-1."""
     partials = np.stack([np.sin(order * phase) / order for order in range(1, harmonics + 1)])
     return np.asarray(partials.sum(axis=0) * (2 / np.pi))

@@ -47,7 +47,7 @@ class SimulatedEcg:
     """
 
     record: EcgRecord
-    r_times: Float[np.ndarray, "N"]
+    r_times: Float[np.ndarray, " N"]
     heart_rate: float
     heart: Heart
 
@@ -195,7 +195,7 @@ def simulate_data_set(
 
 
 def _clean_signal(
-    heart: Heart, beats: Sequence[Beat], times: Float[np.ndarray, "L"], stream: np.random.Generator
+    heart: Heart, beats: Sequence[Beat], times: Float[np.ndarray, " L"], stream: np.random.Generator
 ) -> Float[np.ndarray, "12 L"]:
     usual = beat_waves(heart)
     moment = dipole_moment([(beat.onset, PREMATURE_WAVES if beat.premature else usual) for beat in beats], times)

@@ -357,7 +357,7 @@ class EcgStore:
 
     def rows(
         self, *, folds: Collection[int] | None = None, min_label_quality: int | None = None
-    ) -> Int[np.ndarray, "M"]:
+    ) -> Int[np.ndarray, " M"]:
         """Row numbers of a part of the store, ascending.
 
         Args:
@@ -383,7 +383,7 @@ class EcgStore:
             taken &= (quality.isna() | (quality >= min_label_quality).fillna(False)).to_numpy(dtype=bool)
         return np.flatnonzero(taken)
 
-    def signals_mv(self, rows: Sequence[int] | Int[np.ndarray, "n"]) -> Float32[np.ndarray, "n 12 L"]:
+    def signals_mv(self, rows: Sequence[int] | Int[np.ndarray, " n"]) -> Float32[np.ndarray, "n 12 L"]:
         """Signals of some rows, mV, in the order asked for."""
         return self.signals[np.asarray(rows, dtype=np.int64)].astype(np.float32) / np.float32(1000)
 

@@ -213,7 +213,7 @@ def _by_lead(
     units: Sequence[str],
     path: Path,
     entries: list[tuple[str, str]],
-) -> dict[str, Float[np.ndarray, "L"]]:
+) -> dict[str, Float[np.ndarray, " L"]]:
     """The rows that are one of the twelve leads, in mV, without missing samples."""
     rows = {}
     others = []
@@ -234,7 +234,7 @@ def _by_lead(
 
 
 def _twelve_leads(
-    rows: Mapping[str, Float[np.ndarray, "L"]], entries: list[tuple[str, str]]
+    rows: Mapping[str, Float[np.ndarray, " L"]], entries: list[tuple[str, str]]
 ) -> Float[np.ndarray, "12 L"]:
     """The twelve leads in standard order, limb leads completed by Einthoven's and Goldberger's laws."""
     missing = [lead for lead in STANDARD_LEADS if lead not in rows]

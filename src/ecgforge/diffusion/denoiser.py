@@ -37,10 +37,10 @@ def eps_loss(
     x_0: Float[Tensor, "B C L"],
     condition: Float[Tensor, "B K"],
     *,
-    step: Float[Tensor, "B"],
+    step: Float[Tensor, " B"],
     eps: Float[Tensor, "B C L"],
     weight: LossWeight = "noise",
-) -> Float[Tensor, "B"]:
+) -> Float[Tensor, " B"]:
     """Mean squared error of the predicted noise, one value a record.
 
     Args:

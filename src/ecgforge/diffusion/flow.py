@@ -93,9 +93,9 @@ def flow_loss(
     x_0: Float[Tensor, "B C L"],
     condition: Float[Tensor, "B K"],
     *,
-    ratio: Float[Tensor, "B"],
+    ratio: Float[Tensor, " B"],
     eps: Float[Tensor, "B C L"],
-) -> Float[Tensor, "B"]:
+) -> Float[Tensor, " B"]:
     """Mean squared error of the predicted velocity, one value a record.
 
     Args:

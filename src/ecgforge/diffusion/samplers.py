@@ -194,7 +194,7 @@ def _corrected_step(x: Tensor, now: NoiseLevel, after: NoiseLevel, known: Sequen
     )
 
 
-def _integration_weights(nodes: Sequence[float], h: float) -> Float[np.ndarray, "n"]:
+def _integration_weights(nodes: Sequence[float], h: float) -> Float[np.ndarray, " n"]:
     """w with sum_i w_i p(u_i) = int_0^1 h e^(-h (1 - u)) p(u) du for all polynomials p of degree below n."""
     moments = [-math.expm1(-h)]
     for power in range(1, len(nodes)):

@@ -63,7 +63,7 @@ class LinearSchedule:
             )
 
     @cached_property
-    def alpha_bar(self) -> Float[np.ndarray, "T"]:
+    def alpha_bar(self) -> Float[np.ndarray, " T"]:
         """(T,) float64: the share of signal variance left after step t."""
         return np.cumprod(1 - np.linspace(self.beta_0, self.beta_T, self.T))
 
@@ -107,7 +107,7 @@ class LinearSchedule:
         return alpha_bar * signal_rms**2 / (1 - alpha_bar)
 
 
-def _distinct(steps: Float[np.ndarray, "n"] | np.ndarray, *, largest: int) -> list[int]:
+def _distinct(steps: Float[np.ndarray, " n"] | np.ndarray, *, largest: int) -> list[int]:
     """The same number of steps, strictly falling: where rounding made two equal, neighbours move up or down."""
     rising = [int(step) for step in steps[::-1]]
     for i in range(1, len(rising)):

@@ -201,7 +201,7 @@ def _summary(name: str, store: EcgStore, protocol: Protocol) -> DataSummary:
     return DataSummary(name, source, len(store), len(rows_tested(store, protocol)))
 
 
-def _drawn(store: EcgStore, rows: Int[np.ndarray, "N"], count: int) -> list[EcgRecord]:
+def _drawn(store: EcgStore, rows: Int[np.ndarray, " N"], count: int) -> list[EcgRecord]:
     """Random records, the same positions in data sets of one size: PTB-XL's order is that of the recording dates."""
     drawn = np.sort(np.random.default_rng(0).permutation(len(rows))[:count])
     return [store.record(int(row)) for row in rows[drawn]]
@@ -217,6 +217,6 @@ def _beats(stores: Mapping[str, EcgStore], protocol: Protocol) -> tuple[str, dic
     return " and ".join(sorted(_BEAT_STATEMENTS)) if all_have else "all", beats
 
 
-def _normal(store: EcgStore, rows: Int[np.ndarray, "N"]) -> Int[np.ndarray, "M"]:
+def _normal(store: EcgStore, rows: Int[np.ndarray, " N"]) -> Int[np.ndarray, " M"]:
     found = [row for row in rows if set(store.record(int(row)).statements) == _BEAT_STATEMENTS]
     return np.array(found, dtype=int)

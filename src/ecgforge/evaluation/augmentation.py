@@ -102,7 +102,7 @@ def real_part(real: EcgStore, recipe: ClassifierTraining, *, records: int | None
     return _in_memory(real, real.index.iloc[rows], real.signals[rows], source=real.manifest.full_source)
 
 
-def rows_having(learned: EcgStore, statement: str, recipe: ClassifierTraining) -> Int[np.ndarray, "N"]:
+def rows_having(learned: EcgStore, statement: str, recipe: ClassifierTraining) -> Int[np.ndarray, " N"]:
     """Rows learned from that have the statement."""
     rows = learned.rows(folds=recipe.data.folds)
     return rows[learned.labels(custom_vocabulary((statement,)))[rows, 0] > 0]

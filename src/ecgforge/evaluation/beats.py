@@ -32,7 +32,7 @@ MOST_SETS = len(COLOURS)  # that can be told apart in one figure
 
 def cut_beats(
     signal: Float[np.ndarray, "C L"],
-    peaks: Int[np.ndarray, "N"],
+    peaks: Int[np.ndarray, " N"],
     *,
     rate: float,
     before_s: float = BEFORE_S,
@@ -71,7 +71,7 @@ class BeatSummary:
     """
 
     leads: tuple[str, ...]
-    times_s: Float[np.ndarray, "L"]
+    times_s: Float[np.ndarray, " L"]
     median: Float[np.ndarray, "C L"]
     lower: Float[np.ndarray, "C L"]
     upper: Float[np.ndarray, "C L"]

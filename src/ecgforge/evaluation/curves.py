@@ -76,7 +76,7 @@ class Curve:
         )
 
 
-def _mean_and_range(measure: str, values: Float[np.ndarray, "seeds"]) -> str:
+def _mean_and_range(measure: str, values: Float[np.ndarray, " seeds"]) -> str:
     spread = f" ({values.min():.4f} to {values.max():.4f})" if len(values) > 1 else ""
     return f"{measure} {values.mean():.4f}{spread}"
 

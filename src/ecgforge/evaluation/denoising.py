@@ -59,7 +59,7 @@ def _nearest_level(schedule: LinearSchedule, ratio: float) -> NoiseLevel:
 def denoising_errors(
     model: Model,
     store: EcgStore,
-    rows: Sequence[int] | Int[np.ndarray, "N"],
+    rows: Sequence[int] | Int[np.ndarray, " N"],
     *,
     levels: Sequence[NoiseLevel],
     draws: int = 1,
@@ -119,7 +119,7 @@ def denoising_errors(
 def filter_errors(
     config: ModelConfig,
     store: EcgStore,
-    rows: Sequence[int] | Int[np.ndarray, "N"],
+    rows: Sequence[int] | Int[np.ndarray, " N"],
     *,
     levels: Sequence[NoiseLevel],
 ) -> Float[np.ndarray, "N levels"]:
@@ -194,7 +194,7 @@ def _noise(shape: tuple[int, int], *, seed: int, draw: int) -> Float[Tensor, "C 
 
 
 def _network_signals(
-    config: ModelConfig, store: EcgStore, rows: Int[np.ndarray, "N"], *, size: int
+    config: ModelConfig, store: EcgStore, rows: Int[np.ndarray, " N"], *, size: int
 ) -> Iterator[tuple[slice, Float[np.ndarray, "B C L"]]]:
     """Blocks of records as the network sees them: its leads, length and units."""
     leads = [STANDARD_LEADS.index(lead) for lead in config.leads]
@@ -204,7 +204,7 @@ def _network_signals(
         yield block, store.signals_mv(rows[block])[:, leads, : _length(config)] / scales
 
 
-def _conditions(config: ModelConfig, store: EcgStore, rows: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N K"]:
+def _conditions(config: ModelConfig, store: EcgStore, rows: Int[np.ndarray, " N"]) -> Float[np.ndarray, "N K"]:
     statements = store.labels(config.vocabulary)[rows]
     facts = config.network.facts if isinstance(config.network, PatchS4Config) else ()
     if not facts:
@@ -213,7 +213,7 @@ def _conditions(config: ModelConfig, store: EcgStore, rows: Int[np.ndarray, "N"]
     return np.concatenate([statements, told], axis=1)
 
 
-def _beats(config: ModelConfig, store: EcgStore, rows: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N L"] | None:
+def _beats(config: ModelConfig, store: EcgStore, rows: Int[np.ndarray, " N"]) -> Float[np.ndarray, "N L"] | None:
     if not isinstance(config.network, PatchS4Config):
         return None
     length = _length(config)
@@ -227,12 +227,12 @@ def _power(signals: Float[np.ndarray, "B C L"]) -> Float[np.ndarray, "B C F"]:
     return power * _sides(length)
 
 
-def _power_of_noise(length: int) -> Float[np.ndarray, "F"]:
+def _power_of_noise(length: int) -> Float[np.ndarray, " F"]:
     """The same of white noise of variance 1, expected."""
     return _sides(length) / length
 
 
-def _sides(length: int) -> Float[np.ndarray, "F"]:
+def _sides(length: int) -> Float[np.ndarray, " F"]:
     """How often a frequency of the one-sided spectrum is in the two-sided one."""
     sides = np.full(length // 2 + 1, 2.0)
     sides[0] = 1

@@ -25,7 +25,7 @@ def squared_distance_blocks(
         yield block, cdist(queries[block], references, "sqeuclidean")
 
 
-def squared_radii(features: Float[np.ndarray, "N H"], *, k: int) -> Float[np.ndarray, "N"]:
+def squared_radii(features: Float[np.ndarray, "N H"], *, k: int) -> Float[np.ndarray, " N"]:
     """Squared distance of each vector to its k-th nearest other one.
 
     Raises:
@@ -43,7 +43,7 @@ def squared_radii(features: Float[np.ndarray, "N H"], *, k: int) -> Float[np.nda
 
 def nearest(
     queries: Float[np.ndarray, "M H"], references: Float[np.ndarray, "N H"]
-) -> tuple[Float[np.ndarray, "M"], Int[np.ndarray, "M"]]:
+) -> tuple[Float[np.ndarray, " M"], Int[np.ndarray, " M"]]:
     """Distance of each query to its nearest reference, and that one's row; the first of equally near ones."""
     distance, row = np.empty(len(queries)), np.empty(len(queries), dtype=np.int64)
     for block, distances in squared_distance_blocks(queries, references):

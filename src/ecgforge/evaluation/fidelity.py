@@ -96,7 +96,7 @@ def measure_floor(
 
 def split_halves(
     records: int, *, rng: np.random.Generator, patients: Sequence[str] | None = None
-) -> tuple[Int[np.ndarray, "N1"], Int[np.ndarray, "N2"]]:
+) -> tuple[Int[np.ndarray, " N1"], Int[np.ndarray, " N2"]]:
     """Rows of two random halves, ascending; no patient is in both.
 
     Args:

@@ -45,9 +45,9 @@ class TrainingDistances:
         too_near: Share of synthetic records nearer than `limit`; about 0.01 where nothing is copied.
     """
 
-    synthetic: Float[np.ndarray, "M"]
-    held_out: Float[np.ndarray, "N"]
-    nearest_training: Int[np.ndarray, "M"]
+    synthetic: Float[np.ndarray, " M"]
+    held_out: Float[np.ndarray, " N"]
+    nearest_training: Int[np.ndarray, " M"]
     synthetic_quantiles: tuple[float, ...]
     held_out_quantiles: tuple[float, ...]
     limit: float
@@ -139,7 +139,7 @@ def measure_training_distances(
     )
 
 
-def membership_inference(members: Float[np.ndarray, "M"], others: Float[np.ndarray, "N"]) -> MembershipInference:
+def membership_inference(members: Float[np.ndarray, " M"], others: Float[np.ndarray, " N"]) -> MembershipInference:
     """How well a score tells records that were in training from records that were not.
 
     Args:
@@ -165,7 +165,7 @@ def membership_inference(members: Float[np.ndarray, "M"], others: Float[np.ndarr
     )
 
 
-def delong_interval(positive: Float[np.ndarray, "M"], negative: Float[np.ndarray, "N"]) -> Interval:
+def delong_interval(positive: Float[np.ndarray, " M"], negative: Float[np.ndarray, " N"]) -> Interval:
     """AUROC of two independent sets of scores with its 95 % normal interval, cut at 0 and 1.
 
     A perfect separation has no variance within the sample: its interval is [1, 1], which is too narrow.
@@ -182,6 +182,6 @@ def delong_interval(positive: Float[np.ndarray, "M"], negative: Float[np.ndarray
     return Interval(auroc, max(0.0, float(auroc - error)), min(1.0, float(auroc + error)))
 
 
-def _highest_allowed(scores: Float[np.ndarray, "N"], *, share: float) -> float:
+def _highest_allowed(scores: Float[np.ndarray, " N"], *, share: float) -> float:
     """The lowest score that at most this share of the scores lie above."""
     return float(np.sort(scores)[len(scores) - 1 - int(share * len(scores))])

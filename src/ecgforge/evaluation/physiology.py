@@ -174,7 +174,7 @@ def _measured(records: Sequence[EcgRecord], processes: int) -> Iterator[Physiolo
         ) from error
 
 
-def _rate_and_variation(peaks: Int[np.ndarray, "N"], rate: float) -> dict[str, float]:
+def _rate_and_variation(peaks: Int[np.ndarray, " N"], rate: float) -> dict[str, float]:
     rr = np.diff(peaks) / rate
     return {
         "heart_rate": float(60 / np.median(rr)) if len(rr) >= 2 else float("nan"),
@@ -192,7 +192,7 @@ def _at_fine_rate(signal: Float[np.ndarray, "C L"], rate: float) -> Float[np.nda
 # ----------------------------------------------------------------------------------------- limits of waves
 
 
-def _wave_limits(signal: Float[np.ndarray, "C L"], peaks: Int[np.ndarray, "N"]) -> _WaveLimits:
+def _wave_limits(signal: Float[np.ndarray, "C L"], peaks: Int[np.ndarray, " N"]) -> _WaveLimits:
     """Median over the beats of a lead, then over leads; robust against a lead in which the method fails."""
     rows = [_MEASURED_LEADS.index(lead) for lead in _DELINEATED_LEADS]
     by_lead = np.stack([_limits_in_lead(signal[row], peaks) for row in rows])
@@ -201,7 +201,7 @@ def _wave_limits(signal: Float[np.ndarray, "C L"], peaks: Int[np.ndarray, "N"]) 
         return _WaveLimits(*(float(limit) for limit in np.nanmedian(by_lead, axis=0)))
 
 
-def _limits_in_lead(lead: Float[np.ndarray, "L"], peaks: Int[np.ndarray, "N"]) -> Float[np.ndarray, "6"]:
+def _limits_in_lead(lead: Float[np.ndarray, " L"], peaks: Int[np.ndarray, " N"]) -> Float[np.ndarray, "6"]:
     import neurokit2  # takes seconds
 
     unknown = np.full(len(_LIMIT_KEYS), np.nan)
@@ -227,7 +227,7 @@ def _limits_in_lead(lead: Float[np.ndarray, "L"], peaks: Int[np.ndarray, "N"]) -
     return np.array([np.nanmedian(row) if enough else np.nan for row, enough in zip(after_r, shown, strict=True)])
 
 
-def _highest(lead: Float[np.ndarray, "L"], centre: int, reach: int) -> int:
+def _highest(lead: Float[np.ndarray, " L"], centre: int, reach: int) -> int:
     return centre - reach + int(lead[centre - reach : centre + reach + 1].argmax())
 
 
@@ -269,7 +269,7 @@ def _between(beat: Float[np.ndarray, "C L"], start_s: float, end_s: float) -> Fl
     return beat[:, first : last + 1]
 
 
-def _largest(part: Float[np.ndarray, "L"]) -> float:
+def _largest(part: Float[np.ndarray, " L"]) -> float:
     """The value furthest from 0, with its sign."""
     return float(part[np.abs(part).argmax()]) if len(part) else float("nan")
 
@@ -369,11 +369,11 @@ def compare_rhythms(real: Sequence[Physiology], synthetic: Sequence[Physiology])
     return tuple(compared)
 
 
-def _values(measured: Sequence[Physiology], name: str) -> Float[np.ndarray, "N"]:
+def _values(measured: Sequence[Physiology], name: str) -> Float[np.ndarray, " N"]:
     return np.array([getattr(each, name) for each in measured], dtype=np.float64)
 
 
-def _spread(values: Float[np.ndarray, "N"]) -> Spread:
+def _spread(values: Float[np.ndarray, " N"]) -> Spread:
     known = values[np.isfinite(values)]
     lower, median, upper = np.quantile(known, (0.25, 0.5, 0.75)) if len(known) else np.full(3, np.nan)
     return Spread(float(lower), float(median), float(upper), measurable=len(known) / len(values))
@@ -385,6 +385,6 @@ def _mean_known(distances: Sequence[float]) -> float:
     return float(np.mean(known)) if known else math.nan
 
 
-def _distance(ours: Float[np.ndarray, "N"], theirs: Float[np.ndarray, "M"]) -> float:
+def _distance(ours: Float[np.ndarray, " N"], theirs: Float[np.ndarray, " M"]) -> float:
     ours, theirs = ours[np.isfinite(ours)], theirs[np.isfinite(theirs)]
     return float(wasserstein_distance(ours, theirs)) if len(ours) and len(theirs) else float("nan")

@@ -242,8 +242,8 @@ def _attack_model(
     )
 
 
-def _attack(name: str, own: Float[np.ndarray, "N"], blind: Float[np.ndarray, "N"], *, members: int) -> ModelAttack:
-    def infer(score: Float[np.ndarray, "N"]) -> MembershipInference:
+def _attack(name: str, own: Float[np.ndarray, " N"], blind: Float[np.ndarray, " N"], *, members: int) -> ModelAttack:
+    def infer(score: Float[np.ndarray, " N"]) -> MembershipInference:
         return membership_inference(score[:members], score[members:])
 
     return ModelAttack(noise=name, error=infer(-own), relative=infer(blind - own), control=infer(-blind))

@@ -207,7 +207,7 @@ def judging_device(device: str) -> str:
     return device
 
 
-def rows_tested(store: EcgStore, protocol: Protocol) -> Int[np.ndarray, "N"]:
+def rows_tested(store: EcgStore, protocol: Protocol) -> Int[np.ndarray, " N"]:
     """Rows of the test folds.
 
     Raises:
@@ -248,7 +248,7 @@ def _trained_judge(
     return _Judge(classifier, thresholds)
 
 
-def _both(truth: Bool[np.ndarray, "N"]) -> bool:
+def _both(truth: Bool[np.ndarray, " N"]) -> bool:
     return bool(truth.any() and not truth.all())
 
 

@@ -112,14 +112,14 @@ class ChosenRecords:
         other_members: Positions of those of them that are examined.
     """
 
-    training: Int[np.ndarray, "T"]
-    members: Int[np.ndarray, "M"]
-    held_out: Int[np.ndarray, "N"]
-    synthetic: Int[np.ndarray, "S"]
+    training: Int[np.ndarray, " T"]
+    members: Int[np.ndarray, " M"]
+    held_out: Int[np.ndarray, " N"]
+    synthetic: Int[np.ndarray, " S"]
     control_fold: int | None
-    control: Int[np.ndarray, "R"]
-    others: Int[np.ndarray, "U"]
-    other_members: Int[np.ndarray, "V"]
+    control: Int[np.ndarray, " R"]
+    others: Int[np.ndarray, " U"]
+    other_members: Int[np.ndarray, " V"]
 
 
 def choose_records(
@@ -161,7 +161,7 @@ def choose_records(
     return chosen
 
 
-def _draw(rows: Int[np.ndarray, "N"], *, count: int, seed: int, purpose: int) -> Int[np.ndarray, "n"]:
+def _draw(rows: Int[np.ndarray, " N"], *, count: int, seed: int, purpose: int) -> Int[np.ndarray, " n"]:
     """At most `count` of the rows, ascending."""
     return np.sort(record_stream(seed, purpose, purpose=_CHOICE).permutation(rows)[:count])
 
@@ -183,7 +183,7 @@ class _View:
 def _view_features(
     real: EcgStore, synthetic: EcgStore, chosen: ChosenRecords, classifier: Classifier, progress: Progress | None
 ) -> _View:
-    def features(store: EcgStore, rows: Int[np.ndarray, "n"], name: str) -> Float[np.ndarray, "n F"]:
+    def features(store: EcgStore, rows: Int[np.ndarray, " n"], name: str) -> Float[np.ndarray, "n F"]:
         return classifier.features(store, rows, progress=_part(progress, f"features of {name} records"))
 
     training = features(real, chosen.training, "training")
@@ -201,7 +201,7 @@ def _view_features(
 def _view_waveforms(real: EcgStore, synthetic: EcgStore, chosen: ChosenRecords, progress: Progress | None) -> _View:
     samples = min(real.samples, synthetic.samples)
 
-    def waveforms(store: EcgStore, rows: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n 2 S"]:
+    def waveforms(store: EcgStore, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n 2 S"]:
         blocks = [store.signals_mv(rows[i : i + _BLOCK])[:, :, :samples] for i in range(0, len(rows), _BLOCK)]
         return np.concatenate([comparable_waveforms(block, rate=store.rate) for block in blocks])
 
@@ -263,8 +263,8 @@ def _judge(
     released: Shaped[np.ndarray, "R ..."],
     *,
     name: str,
-    training: Int[np.ndarray, "U"],
-    members: Int[np.ndarray, "M"],
+    training: Int[np.ndarray, " U"],
+    members: Int[np.ndarray, " M"],
 ) -> tuple[Release, TrainingDistances]:
     distances = measure_training_distances(view.training[training], released, view.held_out, search=view.search)
     to_member, _ = view.search(view.training[members], released)

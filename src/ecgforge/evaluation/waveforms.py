@@ -54,7 +54,7 @@ def comparable_waveforms(signals_mv: Float[np.ndarray, "N 12 L"], *, rate: float
 
 def nearest_waveforms(
     queries: Float[np.ndarray, "M 2 S"], references: Float[np.ndarray, "N 2 S"], *, progress: Progress | None = None
-) -> tuple[Float[np.ndarray, "M"], Int[np.ndarray, "M"]]:
+) -> tuple[Float[np.ndarray, " M"], Int[np.ndarray, " M"]]:
     """Distance of each query to its nearest reference, and that one's row; the first of equally near ones.
 
     The distance is 1 - r, r being the mean of the two leads' correlations at the shift, up to 0.4 s to either side,

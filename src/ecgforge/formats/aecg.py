@@ -249,7 +249,7 @@ def _rate(times: list[ET.Element], path: Path) -> float:
     return float(f"{1 / (step * _SECONDS[unit]):.9g}")  # 1 / 0.001 may be an ulp off 1000
 
 
-def _millivolts(entry: ET.Element, lead: str, path: Path) -> Float[np.ndarray, "L"]:
+def _millivolts(entry: ET.Element, lead: str, path: Path) -> Float[np.ndarray, " L"]:
     digits = entry.findtext("value/digits") or ""
     try:
         steps = np.array(digits.split(), dtype=np.float64)

@@ -74,7 +74,7 @@ def read(path: Path) -> EcgRecord:
     )
 
 
-def columns(names: Sequence[str], path: Path) -> tuple[tuple[str, ...], Float[np.ndarray, "C"]]:
+def columns(names: Sequence[str], path: Path) -> tuple[tuple[str, ...], Float[np.ndarray, " C"]]:
     """Lead names and mV per unit out of the columns time_s, I_mV, II_mV.
 
     Raises:
@@ -100,7 +100,7 @@ def _numbers(rows: Sequence[str], width: int, path: Path) -> Float[np.ndarray, "
     return table
 
 
-def rate_of(metadata: Mapping[str, str], times: Float[np.ndarray, "L"], path: Path) -> float:
+def rate_of(metadata: Mapping[str, str], times: Float[np.ndarray, " L"], path: Path) -> float:
     """The sampling rate a table says, else that of its times, Hz.
 
     Raises:

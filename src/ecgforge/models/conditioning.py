@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-def step_embedding(step: Float[Tensor, "B"], features: int) -> Float[Tensor, "B features"]:
+def step_embedding(step: Float[Tensor, " B"], features: int) -> Float[Tensor, "B features"]:
     """Sines and cosines of the diffusion step, frequencies exp(-ln(1e4) i / (features/2 - 1)).
 
     Source: SSSD-ECG's code; DiffWave (arXiv 2009.09761), section 3.1.

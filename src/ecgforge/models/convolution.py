@@ -20,7 +20,7 @@ class Conv1d(nn.Conv1d):
 def conv1d(
     x: Float[Tensor, "B I L"],
     weight: Float[Tensor, "O I K"],
-    bias: Float[Tensor, "O"] | None,
+    bias: Float[Tensor, " O"] | None,
     *,
     stride: int,
     padding: int,
@@ -37,7 +37,7 @@ def conv1d(
 
 
 def upsampled_conv1d(
-    x: Float[Tensor, "B I L"], weight: Float[Tensor, "O I K"], bias: Float[Tensor, "O"] | None, *, scale: int
+    x: Float[Tensor, "B I L"], weight: Float[Tensor, "O I K"], bias: Float[Tensor, " O"] | None, *, scale: int
 ) -> Float[Tensor, "B O M"]:
     """Nearest-neighbour upsampling by `scale`, then a convolution of K (odd) centred taps; M = scale L.
 

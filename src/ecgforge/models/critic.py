@@ -67,7 +67,7 @@ class CriticConfig:
         return tuple(lengths)
 
 
-def phase_shuffle(x: Float[Tensor, "B H L"], shifts: Int[Tensor, "B"]) -> Float[Tensor, "B H L"]:
+def phase_shuffle(x: Float[Tensor, "B H L"], shifts: Int[Tensor, " B"]) -> Float[Tensor, "B H L"]:
     """Move each record later by its shift; what is missing at an end is filled by reflection about the end sample.
 
     Keeps the critic from judging by the phase that upsampling leaves. Source: arXiv 1802.04208, section 3.3.
@@ -109,7 +109,7 @@ class Critic(nn.Module):
         condition: Float[Tensor, "B K"],
         *,
         shuffle: torch.Generator | None = None,
-    ) -> Float[Tensor, "B"]:
+    ) -> Float[Tensor, " B"]:
         """Scores, without unit and zero; higher is more real.
 
         Args:
@@ -128,6 +128,6 @@ class Critic(nn.Module):
             score = score + ((condition @ self.statements) * h.mean(dim=2)).sum(dim=1)
         return score
 
-    def _draw_shifts(self, records: int, stream: torch.Generator) -> Int[Tensor, "B"]:
+    def _draw_shifts(self, records: int, stream: torch.Generator) -> Int[Tensor, " B"]:
         largest = self.config.shuffle
         return torch.randint(-largest, largest + 1, (records,), generator=stream, device=stream.device)

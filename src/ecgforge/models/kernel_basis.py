@@ -33,7 +33,7 @@ _LARGEST_ERROR = 1e-6  # of the functions of a dt in between against their proje
 # ---------------------------------------------------------------------------------------- HiPPO-LegS
 
 
-def hippo_legs(state_size: int) -> tuple[Float[np.ndarray, "N N"], Float[np.ndarray, "N"]]:
+def hippo_legs(state_size: int) -> tuple[Float[np.ndarray, "N N"], Float[np.ndarray, " N"]]:
     """A (N, N) and B (N,) of the HiPPO-LegS operator. Source: arXiv 2111.00396, equation (2)."""
     n = np.arange(state_size, dtype=np.float64)
     scale = np.sqrt(2 * n + 1)
@@ -43,7 +43,7 @@ def hippo_legs(state_size: int) -> tuple[Float[np.ndarray, "N N"], Float[np.ndar
 
 def hippo_legs_dplr(
     state_size: int,
-) -> tuple[Complex[np.ndarray, "half"], Complex[np.ndarray, "half"], Complex[np.ndarray, "half"]]:
+) -> tuple[Complex[np.ndarray, " half"], Complex[np.ndarray, " half"], Complex[np.ndarray, " half"]]:
     """Lambda, P, B with A = V (diag(Lambda) - P P^*) V^*, one of each conjugate pair.
 
     A + p p^T with p_n = sqrt(n + 1/2) is -1/2 I plus a skew-symmetric matrix, hence normal.
@@ -71,10 +71,10 @@ def _with_conjugates(half: Tensor) -> Tensor:
 
 
 def discretize(
-    Lambda: Complex[Tensor, "half"],
-    P: Complex[Tensor, "half"],
-    B: Complex[Tensor, "half"],
-    dt: Float[Tensor, "H"],
+    Lambda: Complex[Tensor, " half"],
+    P: Complex[Tensor, " half"],
+    B: Complex[Tensor, " half"],
+    dt: Float[Tensor, " H"],
 ) -> tuple[Complex[Tensor, "H N N"], Complex[Tensor, "H N"]]:
     """Dense dA, dB of x_k = dA x_{k-1} + dB u_k by the bilinear method, both conjugate halves.
 
@@ -113,10 +113,10 @@ def uncorrect_for_length(
 
 def dplr_kernel_by_recurrence(
     C_corrected: Complex[Tensor, "c H half"],
-    Lambda: Complex[Tensor, "half"],
-    P: Complex[Tensor, "half"],
-    B: Complex[Tensor, "half"],
-    dt: Float[Tensor, "H"],
+    Lambda: Complex[Tensor, " half"],
+    P: Complex[Tensor, " half"],
+    B: Complex[Tensor, " half"],
+    dt: Float[Tensor, " H"],
     *,
     length: int,
 ) -> Float[Tensor, "c H L"]:
@@ -130,18 +130,18 @@ def dplr_kernel_by_recurrence(
     return torch.stack(taps, dim=-1)
 
 
-def fourier_nodes(length: int, *, like: Tensor) -> Complex[Tensor, "F"]:
+def fourier_nodes(length: int, *, like: Tensor) -> Complex[Tensor, " F"]:
     """z = 2 (1 - omega) / (1 + omega) = 2i tan(pi k / L) at the L-th roots of unity omega, Nyquist left out."""
     k = torch.arange((length + 1) // 2, dtype=like.dtype, device=like.device)
     return 2j * torch.tan(math.pi / length * k)
 
 
 def dplr_spectrum(
-    Lambda: Complex[Tensor, "half"],
-    P: Complex[Tensor, "half"],
-    B: Complex[Tensor, "half"],
-    dt: Float[Tensor, "H"],
-    nodes: Complex[Tensor, "F"],
+    Lambda: Complex[Tensor, " half"],
+    P: Complex[Tensor, " half"],
+    B: Complex[Tensor, " half"],
+    dt: Float[Tensor, " H"],
+    nodes: Complex[Tensor, " F"],
     *,
     cauchy: CauchySum = "full",
 ) -> Complex[Tensor, "H N F"]:
@@ -168,10 +168,10 @@ def dplr_spectrum(
 
 
 def dplr_half_spectrum(
-    Lambda: Complex[Tensor, "half"],
-    P: Complex[Tensor, "half"],
-    B: Complex[Tensor, "half"],
-    dt: Float[Tensor, "H"],
+    Lambda: Complex[Tensor, " half"],
+    P: Complex[Tensor, " half"],
+    B: Complex[Tensor, " half"],
+    dt: Float[Tensor, " H"],
     *,
     length: int,
     cauchy: CauchySum = "full",
@@ -189,10 +189,10 @@ def dplr_half_spectrum(
 
 
 def dplr_basis(
-    Lambda: Complex[Tensor, "half"],
-    P: Complex[Tensor, "half"],
-    B: Complex[Tensor, "half"],
-    dt: Float[Tensor, "H"],
+    Lambda: Complex[Tensor, " half"],
+    P: Complex[Tensor, " half"],
+    B: Complex[Tensor, " half"],
+    dt: Float[Tensor, " H"],
     *,
     length: int,
     cauchy: CauchySum = "full",
@@ -232,10 +232,10 @@ class KernelBasis:
 
 
 def full_basis(
-    Lambda: Complex[Tensor, "half"],
-    P: Complex[Tensor, "half"],
-    B: Complex[Tensor, "half"],
-    dt: Float[Tensor, "H"],
+    Lambda: Complex[Tensor, " half"],
+    P: Complex[Tensor, " half"],
+    B: Complex[Tensor, " half"],
+    dt: Float[Tensor, " H"],
     *,
     length: int,
     cauchy: CauchySum = "full",
@@ -249,10 +249,10 @@ def full_basis(
 
 
 def low_rank_basis(
-    Lambda: Complex[Tensor, "half"],
-    P: Complex[Tensor, "half"],
-    B: Complex[Tensor, "half"],
-    dt: Float[Tensor, "H"],
+    Lambda: Complex[Tensor, " half"],
+    P: Complex[Tensor, " half"],
+    B: Complex[Tensor, " half"],
+    dt: Float[Tensor, " H"],
     *,
     length: int,
     dtype: torch.dtype,

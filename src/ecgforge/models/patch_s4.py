@@ -92,7 +92,7 @@ class LevelEmbedding(nn.Module):
         self.hidden = nn.Linear(features // 2 * 2, features)
         self.output = nn.Linear(features, features)
 
-    def forward(self, level: Float[Tensor, "B"]) -> Float[Tensor, "B F"]:
+    def forward(self, level: Float[Tensor, " B"]) -> Float[Tensor, "B F"]:
         """Embedding of the level, a number of order 1."""
         angle = level[:, None] * self.frequency
         h = torch.cat([angle.cos(), angle.sin()], dim=1)
@@ -240,7 +240,7 @@ class PatchS4(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B C L"],
-        level: Float[Tensor, "B"],
+        level: Float[Tensor, " B"],
         condition: Float[Tensor, "B K"],
         beats: Float[Tensor, "B L"] | None = None,
     ) -> Float[Tensor, "B C L"]:

@@ -95,7 +95,7 @@ class Pulse2Pulse(nn.Module):
         )
 
     def forward(
-        self, x: Float[Tensor, "B C L"], level: Float[Tensor, "B"], condition: Float[Tensor, "B K"]
+        self, x: Float[Tensor, "B C L"], level: Float[Tensor, " B"], condition: Float[Tensor, "B K"]
     ) -> Float[Tensor, "B C L"]:
         """One generated record per noise array.
 

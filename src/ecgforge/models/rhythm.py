@@ -65,8 +65,8 @@ class RhythmModel(nn.Module):
         )
 
     def log_likelihood(
-        self, interval: Float[Tensor, "B"], past: Float[Tensor, "B memory"], condition: Float[Tensor, "B K"]
-    ) -> Float[Tensor, "B"]:
+        self, interval: Float[Tensor, " B"], past: Float[Tensor, "B memory"], condition: Float[Tensor, "B K"]
+    ) -> Float[Tensor, " B"]:
         """Logarithm of the density of log(interval / s)."""
         shares, means, scales = self(past, condition)
         deviations = (interval.log()[:, None] - means) / scales
@@ -76,12 +76,12 @@ class RhythmModel(nn.Module):
     @torch.no_grad()
     def draw_beats(
         self,
-        condition: Float[np.ndarray, "K"],
+        condition: Float[np.ndarray, " K"],
         *,
         seconds: float,
         stream: np.random.Generator,
         heart_rate: float | None = None,
-    ) -> Float[np.ndarray, "N"]:
+    ) -> Float[np.ndarray, " N"]:
         """Times of beats within a record, s from its start, ascending.
 
         The record starts anywhere between two beats.

@@ -216,13 +216,13 @@ class DiagonalKernel(nn.Module):
 # ------------------------------------------------------------------------------------- long convolution
 
 
-def with_feedthrough(forward: Float[Tensor, "H L"], feedthrough: Float[Tensor, "H"]) -> Float[Tensor, "H L"]:
+def with_feedthrough(forward: Float[Tensor, "H L"], feedthrough: Float[Tensor, " H"]) -> Float[Tensor, "H L"]:
     """The taps of the forward kernel with D in the first: y_t = sum_j k_j u_{t-j} + D u_t."""
     return torch.cat([forward[:, :1] + feedthrough[:, None], forward[:, 1:]], dim=1)
 
 
 def two_sided_kernel(
-    kernels: Float[Tensor, "c H L"], feedthrough: Float[Tensor, "H"], *, fft_length: int
+    kernels: Float[Tensor, "c H L"], feedthrough: Float[Tensor, " H"], *, fft_length: int
 ) -> Float[Tensor, "H n"]:
     """Both directions and D as one circular kernel of n = fft_length taps: forward at 0..L-1, backward at -1..-L.
 
@@ -267,7 +267,7 @@ def convolve(u: Float[Tensor, "B H L"], kernel: Float[Tensor, "H n"]) -> Float[T
 
 
 def convolve_directly(
-    u: Float[Tensor, "B H L"], kernels: Float[Tensor, "c H L"], feedthrough: Float[Tensor, "H"]
+    u: Float[Tensor, "B H L"], kernels: Float[Tensor, "c H L"], feedthrough: Float[Tensor, " H"]
 ) -> Float[Tensor, "B H L"]:
     """The same by the sum over taps, O(L^2): the oracle of `convolve`."""
     t = torch.arange(u.shape[-1], device=u.device)

@@ -184,7 +184,7 @@ class SssdEcg(nn.Module):
         return copied
 
     def forward(
-        self, x: Float[Tensor, "B C L"], level: Float[Tensor, "B"], condition: Float[Tensor, "B K"]
+        self, x: Float[Tensor, "B C L"], level: Float[Tensor, " B"], condition: Float[Tensor, "B K"]
     ) -> Float[Tensor, "B C L"]:
         """Predicted noise.
 

@@ -82,13 +82,13 @@ def power_of_length(length: float) -> float:
     return float(np.roots([1, 7, 16 - length**-2, 12 - length**-2]).real.max())
 
 
-def power_profile(exponent: float, *, steps: int) -> Float[np.ndarray, "T"]:
+def power_profile(exponent: float, *, steps: int) -> Float[np.ndarray, " T"]:
     """Weight of the parameters after each step in the average as of the last: proportional to t^exponent."""
     profile = (np.arange(1, steps + 1) / steps) ** exponent
     return profile / profile.sum()
 
 
-def average_profile(step: int, decay: float, *, steps: int) -> Float[np.ndarray, "T"]:
+def average_profile(step: int, decay: float, *, steps: int) -> Float[np.ndarray, " T"]:
     """Weight of the parameters after each of `steps` steps in AveragedWeights as of step `step`."""
     decays = np.array([average_decay(past, decay) for past in range(step)])
     later = np.append(np.cumprod(decays[:0:-1])[::-1], 1.0)  # what the steps after each one leave of it
@@ -105,7 +105,7 @@ def _decay_of(run: Path) -> float:
     return decay
 
 
-def _sum_models(folders: list[Path], shares: Float[np.ndarray, "N"]) -> tuple[ModelConfig, dict[str, Tensor]]:
+def _sum_models(folders: list[Path], shares: Float[np.ndarray, " N"]) -> tuple[ModelConfig, dict[str, Tensor]]:
     """Weighted sum, in float64; what is no floating-point number is the last model's."""
     last = load_model(folders[-1])
     total = {

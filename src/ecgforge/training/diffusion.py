@@ -35,7 +35,7 @@ class Batch:
 
     x_0: Float[Tensor, "B C L"]
     condition: Float[Tensor, "B K"]
-    step: Float[Tensor, "B"]
+    step: Float[Tensor, " B"]
     eps: Float[Tensor, "B C L"]
     record_ids: tuple[str, ...]
 
@@ -62,8 +62,8 @@ def batch_at(data: TrainingData, config: DiffusionTraining, step: int, *, rank: 
 
 
 def hide_statements(
-    condition: Float[np.ndarray, "K"], share: float, stream: np.random.Generator
-) -> Float[np.ndarray, "K"]:
+    condition: Float[np.ndarray, " K"], share: float, stream: np.random.Generator
+) -> Float[np.ndarray, " K"]:
     """The label vector with statements made unknown (NaN), see DiffusionTraining.unknown_share."""
     if share == 0 or stream.random() >= share:
         return condition
@@ -128,7 +128,7 @@ class DenoisingLearner(ABC):
         return float(losses.detach().mean())
 
     @abstractmethod
-    def _losses(self, step: int) -> tuple[Float[Tensor, "B"], tuple[str, ...]]:
+    def _losses(self, step: int) -> tuple[Float[Tensor, " B"], tuple[str, ...]]:
         """Loss of every record of this device's share of the step's batch, and the records' names."""
 
     @abstractmethod
@@ -165,7 +165,7 @@ class DiffusionLearner(DenoisingLearner):
         self.config = config
         cast(SssdEcg, self.network).gradient_checkpointing = config.gradient_checkpointing
 
-    def _losses(self, step: int) -> tuple[Float[Tensor, "B"], tuple[str, ...]]:
+    def _losses(self, step: int) -> tuple[Float[Tensor, " B"], tuple[str, ...]]:
         fabric = self._fabric
         batch = batch_at(self.data, self.config, step, rank=fabric.global_rank, ranks=fabric.world_size)
         losses = eps_loss(

@@ -39,7 +39,7 @@ class Batch:
 
     x_0: Float[Tensor, "B C L"]
     condition: Float[Tensor, "B K"]
-    ratio: Float[Tensor, "B"]
+    ratio: Float[Tensor, " B"]
     eps: Float[Tensor, "B C L"]
     beats: Float[Tensor, "B L"]
     record_ids: tuple[str, ...]
@@ -111,7 +111,7 @@ class FlowLearner(DenoisingLearner):
             self.average = AveragedWeights(self.network, self.config.ema_decay)
         return super().take_step(step)
 
-    def _losses(self, step: int) -> tuple[Float[Tensor, "B"], tuple[str, ...]]:
+    def _losses(self, step: int) -> tuple[Float[Tensor, " B"], tuple[str, ...]]:
         fabric = self._fabric
         batch = batch_at(
             self.data,

@@ -34,8 +34,8 @@ class TrainingData:
     """
 
     stores: tuple[EcgStore, ...]
-    which: Int[np.ndarray, "N"]
-    rows: Int[np.ndarray, "N"]
+    which: Int[np.ndarray, " N"]
+    rows: Int[np.ndarray, " N"]
     labels: LabelVocabulary
     condition: Float[np.ndarray, "N K"]
     lead_rows: tuple[int, ...]
@@ -43,7 +43,7 @@ class TrainingData:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def signals_mv(self, picks: Int[np.ndarray, "B"]) -> Float[np.ndarray, "B C L"]:
+    def signals_mv(self, picks: Int[np.ndarray, " B"]) -> Float[np.ndarray, "B C L"]:
         """Whole records in the network's leads."""
         samples = min(store.samples for store in self.stores)
         signals = np.empty((len(picks), len(self.lead_rows), samples), dtype=np.float32)
@@ -53,12 +53,12 @@ class TrainingData:
         return signals
 
     @cached_property
-    def picks_by_statement(self) -> tuple[Int[np.ndarray, "_"], ...]:
+    def picks_by_statement(self) -> tuple[Int[np.ndarray, " _"], ...]:
         """For each statement that occurs, the records that have it."""
         columns = (np.flatnonzero(column > 0) for column in self.condition.T)
         return tuple(picks for picks in columns if len(picks))
 
-    def record_ids(self, picks: Int[np.ndarray, "B"]) -> tuple[str, ...]:
+    def record_ids(self, picks: Int[np.ndarray, " B"]) -> tuple[str, ...]:
         """Names of records, for messages."""
         return tuple(
             str(self.stores[number].index["record_id"].iloc[row])
@@ -135,12 +135,12 @@ def select_data(store: EcgStore, config: TrainingConfig, *, folds: tuple[int, ..
     )
 
 
-def examples_of(config: TrainingConfig, batch: int, *, rank: int, ranks: int) -> Int[np.ndarray, "B"]:
+def examples_of(config: TrainingConfig, batch: int, *, rank: int, ranks: int) -> Int[np.ndarray, " B"]:
     """Numbers, within the run, of the examples of a batch that belong to one of `ranks` devices."""
     return batch * config.batch_size + np.arange(rank, config.batch_size, ranks)
 
 
-def picks_of(data: TrainingData, config: TrainingConfig, examples: Int[np.ndarray, "B"]) -> Int[np.ndarray, "B"]:
+def picks_of(data: TrainingData, config: TrainingConfig, examples: Int[np.ndarray, " B"]) -> Int[np.ndarray, " B"]:
     """Which record each example is: every epoch visits every record once, in an order of its own.
 
     Examples that are drawn by statement (see DataConfig.rare_share) take the place of others.
@@ -156,7 +156,7 @@ def picks_of(data: TrainingData, config: TrainingConfig, examples: Int[np.ndarra
 
 
 @lru_cache(maxsize=2)
-def _epoch_order(seed: int, epoch: int, size: int) -> Int[np.ndarray, "N"]:
+def _epoch_order(seed: int, epoch: int, size: int) -> Int[np.ndarray, " N"]:
     return record_stream(seed, epoch, purpose=_ORDER).permutation(size)
 
 

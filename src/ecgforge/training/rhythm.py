@@ -31,9 +31,9 @@ class Hearts:
     """
 
     facts: Float[np.ndarray, "N F"]
-    peaks: tuple[Int[np.ndarray, "_"], ...]
+    peaks: tuple[Int[np.ndarray, " _"], ...]
 
-    def beats(self, pick: int, samples: int) -> Float[np.ndarray, "L"]:
+    def beats(self, pick: int, samples: int) -> Float[np.ndarray, " L"]:
         """The beats of a record as a signal (see mark_known_beats)."""
         return mark_known_beats(self.peaks[pick], samples)
 
@@ -92,14 +92,14 @@ class Intervals:
         resolution: What positions were rounded to, s.
     """
 
-    seconds: Float[Tensor, "N"]
+    seconds: Float[Tensor, " N"]
     past: Float[Tensor, "N memory"]
-    record: Int[Tensor, "N"]
+    record: Int[Tensor, " N"]
     resolution: float
 
     def dithered(
-        self, pick: Int[Tensor, "B"], draw: torch.Generator
-    ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B memory"]]:
+        self, pick: Int[Tensor, " B"], draw: torch.Generator
+    ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B memory"]]:
         """Intervals and what was before, partly forgotten, with the rounding undone at random."""
         noise = (torch.rand(len(pick), 1 + MEMORY, generator=draw) - 0.5) * self.resolution
         kept = torch.randint(2 * MEMORY, (len(pick), 1), generator=draw)

@@ -141,7 +141,7 @@ class WassersteinLearner:
         self.critic_optimizer.step()
         return float(distance.detach().mean())
 
-    def _penalty(self, batch: Batch, fake: Tensor, shuffle: torch.Generator) -> Float[Tensor, "B"]:
+    def _penalty(self, batch: Batch, fake: Tensor, shuffle: torch.Generator) -> Float[Tensor, " B"]:
         """(|d critic / d x| - 1)^2 between real and generated records (algorithm 1, lines 6 and 7)."""
         between = (batch.mix * batch.real + (1 - batch.mix) * fake).requires_grad_()
         score = self._judge(between, batch.condition, shuffle=shuffle)
@@ -156,7 +156,7 @@ class WassersteinLearner:
         self._fabric.backward(losses.mean())
         self.generator_optimizer.step()
 
-    def _level(self, batch: Batch) -> Float[Tensor, "B"]:
+    def _level(self, batch: Batch) -> Float[Tensor, " B"]:
         return torch.zeros(len(batch.real), device=batch.real.device)
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:

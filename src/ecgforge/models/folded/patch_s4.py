@@ -30,7 +30,7 @@ class _Linear:
     """x W + b, W with the inputs first."""
 
     weight: Float[Tensor, "in out"]
-    bias: Float[Tensor, "out"]
+    bias: Float[Tensor, " out"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class FoldedPatchS4:
     def __call__(
         self,
         x: Float[Tensor, "B C L"],
-        level: Float[Tensor, "B"],
+        level: Float[Tensor, " B"],
         condition: Float[Tensor, "B K"],
         beats: Float[Tensor, "B L"] | None = None,
     ) -> Float[Tensor, "B C L"]:
@@ -120,7 +120,7 @@ class FoldedPatchS4:
         ]
         return torch.stack(rows)
 
-    def _modulations(self, level: Float[Tensor, "1"], condition: Float[Tensor, "1 K"]) -> list[Float[Tensor, "H"]]:
+    def _modulations(self, level: Float[Tensor, "1"], condition: Float[Tensor, "1 K"]) -> list[Float[Tensor, " H"]]:
         """What shifts, scales and gates the features of all blocks, in the order of their use; scales with 1 added."""
         network = self._network
 
@@ -133,7 +133,7 @@ class FoldedPatchS4:
         key = (float(level), condition.numpy().tobytes())
         return list(kept(self._told, key, compute, most=_KEPT_MODULATIONS))
 
-    def _embedded(self, beats: Float[Tensor, "L"]) -> Float[Tensor, "P H"]:
+    def _embedded(self, beats: Float[Tensor, " L"]) -> Float[Tensor, "P H"]:
         """What the patches are told of the beats, the input's bias added."""
 
         def compute() -> Tensor:
@@ -142,7 +142,7 @@ class FoldedPatchS4:
         return kept(self._beats, beats.numpy().tobytes(), compute, most=KEPT_RECORDS)
 
     def _predict(
-        self, x: Float[Tensor, "C L"], modulations: list[Float[Tensor, "H"]], embedded: Float[Tensor, "P H"]
+        self, x: Float[Tensor, "C L"], modulations: list[Float[Tensor, " H"]], embedded: Float[Tensor, "P H"]
     ) -> Float[Tensor, "C L"]:
         buffers, parts = self._buffers(), iter(modulations)
         leads, patch = len(x), self._network.config.patch

@@ -14,7 +14,7 @@ def multiply(
     weight: Float[Tensor, " ... in out"],
     *,
     out: Float[Tensor, "... L out"],
-    bias: Float[Tensor, "out"] | None = None,
+    bias: Float[Tensor, " out"] | None = None,
 ) -> Tensor:
     """out = x W + bias; x is rounded to the weight's number format."""
     if weight.dtype != x.dtype:

@@ -81,7 +81,7 @@ class FoldedSssd:
 
     @torch.no_grad()
     def __call__(
-        self, x: Float[Tensor, "B C L"], level: Float[Tensor, "B"], condition: Tensor
+        self, x: Float[Tensor, "B C L"], level: Float[Tensor, " B"], condition: Tensor
     ) -> Float[Tensor, "B C L"]:
         """Predicted noise, as SssdEcg.forward.
 

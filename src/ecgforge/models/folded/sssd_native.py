@@ -85,8 +85,8 @@ class NativeBlocks:
         number: int,
         stream: Float[Tensor, "L streams"],
         *,
-        stream_shift: Float[Tensor, "residual"],
-        norm_shift: Float[Tensor, "H"],
+        stream_shift: Float[Tensor, " residual"],
+        norm_shift: Float[Tensor, " H"],
         workspace: NativeWorkspace,
     ) -> None:
         """Add block `number` to the residual and skip columns of the stream, in place, as PlainBlocks.add."""

@@ -67,8 +67,8 @@ class PlainBlocks:
         number: int,
         stream: Float[Tensor, "L streams"],
         *,
-        stream_shift: Float[Tensor, "residual"],
-        norm_shift: Float[Tensor, "H"],
+        stream_shift: Float[Tensor, " residual"],
+        norm_shift: Float[Tensor, " H"],
         workspace: PlainWorkspace,
     ) -> None:
         """Add block `number` to the residual and skip columns of the stream, in place.
@@ -94,7 +94,7 @@ class PlainBlocks:
         self,
         h: Float[Tensor, "L H"],
         layer: FoldedS4,
-        norm_shift: Float[Tensor, "H"],
+        norm_shift: Float[Tensor, " H"],
         y: Float[Tensor, "H L"],
     ) -> Float[Tensor, "L H"]:
         y.copy_(h.t())
@@ -109,7 +109,7 @@ class PlainBlocks:
 def _convolve_three_taps(
     padded: Float[Tensor, "L_2 residual"],
     weight: Float[Tensor, "inputs H"],
-    bias: Float[Tensor, "H"],
+    bias: Float[Tensor, " H"],
     *,
     out: Float[Tensor, "L H"],
 ) -> None:

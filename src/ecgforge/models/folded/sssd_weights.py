@@ -40,9 +40,9 @@ class FoldedS4:
 
     spectrum: Tensor
     output: Float[Tensor, "H H"]
-    output_bias: Float[Tensor, "H"]
-    norm_weight: Float[Tensor, "H"]
-    norm_bias: Float[Tensor, "H"]
+    output_bias: Float[Tensor, " H"]
+    norm_weight: Float[Tensor, " H"]
+    norm_bias: Float[Tensor, " H"]
     eps: float
 
 
@@ -59,7 +59,7 @@ class FoldedBlock:
     """
 
     conv: Float[Tensor, "3 residual H"]
-    conv_bias: Float[Tensor, "H"]
+    conv_bias: Float[Tensor, " H"]
     first: FoldedS4
     second: FoldedS4
     accumulate: Float[Tensor, "residual out"]
@@ -75,9 +75,9 @@ class StreamTerms:
     """
 
     step_weight: Float[Tensor, "layers_residual step_out"]
-    step_bias: Float[Tensor, "layers_residual"]
+    step_bias: Float[Tensor, " layers_residual"]
     label_weight: Float[Tensor, "layers_H label_features"]
-    label_bias: Float[Tensor, "layers_H"]
+    label_bias: Float[Tensor, " layers_H"]
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,11 @@ class FoldedEnds:
     """
 
     input_weight: Float[Tensor, "residual C"]
-    input_bias: Float[Tensor, "residual"]
+    input_bias: Float[Tensor, " residual"]
     skip_weight: Float[Tensor, "skip skip"]
-    skip_bias: Float[Tensor, "skip"]
+    skip_bias: Float[Tensor, " skip"]
     output_weight: Float[Tensor, "C skip"]
-    output_bias: Float[Tensor, "C"]
+    output_bias: Float[Tensor, " C"]
 
 
 def fold_blocks(

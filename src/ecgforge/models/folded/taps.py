@@ -39,7 +39,7 @@ def contracted_kernel(kernel: DplrKernel) -> Float[Tensor, "c H L"]:
     return torch.cat([_kernel(kernel, *piece) for piece in pieces]).transpose(0, 1)
 
 
-def _kernel(kernel: DplrKernel, C: Complex[Tensor, "H c half"], dt: Float[Tensor, "H"]) -> Float[Tensor, "H c L"]:
+def _kernel(kernel: DplrKernel, C: Complex[Tensor, "H c half"], dt: Float[Tensor, " H"]) -> Float[Tensor, "H c L"]:
     Lambda, P, B = (torch.view_as_complex(part.double()) for part in (kernel.Lambda, kernel.P, kernel.B))
     nodes, step = fourier_nodes(kernel.length, like=dt), dt[:, None, None]
     fixed = torch.stack([B * P.conj(), P * P.conj()]).expand(len(C), -1, -1)
@@ -56,7 +56,7 @@ def _kernel(kernel: DplrKernel, C: Complex[Tensor, "H c half"], dt: Float[Tensor
 
 
 def _sums_of_pairs(
-    v: Complex[Tensor, "H sums half"], w: Complex[Tensor, "H 1 half"], z: Complex[Tensor, "F"]
+    v: Complex[Tensor, "H sums half"], w: Complex[Tensor, "H 1 half"], z: Complex[Tensor, " F"]
 ) -> Complex[Tensor, "H sums F"]:
     """sum_n v_n / (z - w_n) + conj(v_n) / (z - conj(w_n)) in real arithmetic, z being imaginary.
 
@@ -70,7 +70,7 @@ def _sums_of_pairs(
 
 
 def _sums_of_halves(
-    v: Complex[Tensor, "H sums half"], w: Complex[Tensor, "H 1 half"], z: Complex[Tensor, "F"]
+    v: Complex[Tensor, "H sums half"], w: Complex[Tensor, "H 1 half"], z: Complex[Tensor, " F"]
 ) -> Complex[Tensor, "H sums F"]:
     """sum_n v_n / (z - w_n)."""
     w = w.mT

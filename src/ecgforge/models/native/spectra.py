@@ -44,9 +44,9 @@ class Splits:
 
     size: int
     radices: tuple[int, ...]
-    turns: Complex[np.ndarray, "R"]
+    turns: Complex[np.ndarray, " R"]
     twiddles: tuple[Complex[np.ndarray, "_ _"], ...]
-    order: Int[np.ndarray, "M"]
+    order: Int[np.ndarray, " M"]
 
 
 def plan_splits(size: int) -> Splits:
@@ -86,7 +86,7 @@ def taps_of_spectrum(
     return taps.real[:, :length], functional.pad(-taps.imag[:, size - length + 1 :].flip(1), (0, 1))
 
 
-def _turn(size: int, *, like: Tensor) -> Complex[Tensor, "M"]:
+def _turn(size: int, *, like: Tensor) -> Complex[Tensor, " M"]:
     """w^m for m = 0 .. M - 1."""
     return torch.exp(0.5j * math.pi / size * torch.arange(size, dtype=like.dtype))
 
@@ -101,7 +101,7 @@ def _radices(size: int) -> tuple[int, ...]:
     return tuple(sorted(best, reverse=True))
 
 
-def _order(radices: tuple[int, ...]) -> Int[np.ndarray, "M"]:
+def _order(radices: tuple[int, ...]) -> Int[np.ndarray, " M"]:
     order = np.zeros(1, dtype=np.int64)
     for radix in reversed(radices):
         order = (np.arange(radix)[:, None] + radix * order).ravel()
