@@ -124,6 +124,15 @@ def test_the_report_says_it_in_three_files(assessment: Assessment, tmp_path: Pat
     assert np.shape(results["likeness"][0]["correlations"]["synthetic"]) == (12, 12)
 
 
+def test_the_yardstick_alone_has_a_report(stores: tuple[EcgStore, EcgStore], tmp_path: Path) -> None:
+    real, _ = stores
+    found = assess(real, {}, tmp_path, protocol=PROTOCOL, physiology_records=4, device="cpu")
+    write_report(found, tmp_path)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [(cell["trained_on"], cell["tested_on"]) for cell in results["cells"]] == [("real", "real")]
+    assert f"| real | real | 3 | {found.cells[0].macro.estimate:.4f}" in (tmp_path / "report.md").read_text()
+
+
 def test_likeness_of_a_second_draw_is_near_the_floor(assessment: Assessment) -> None:
     (entry,) = assessment.likeness
     rate = next(item for item in entry.physiology if item.quantity.name == "heart_rate")

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 def evaluate(
     real: Annotated[Path, typer.Option(help="Store of the real records.")],
-    synthetic: Annotated[
-        list[str],
-        typer.Option(help="Store of synthetic records, as NAME=STORE; repeat for several, see `ecgforge copy`."),
-    ],
     out: Annotated[Path, typer.Option(help="Folder of the report; classifiers are kept there too.")],
+    synthetic: Annotated[
+        list[str] | None,
+        typer.Option(help="Store of synthetic records, as NAME=STORE; repeat for several, see `ecgforge copy`."),
+    ] = None,
     classifier: Annotated[str, typer.Option(help="Preset of the classifiers, see `ecgforge presets`.")] = (
         "xresnet1d50-benchmark"
     ),
@@ -40,7 +40,8 @@ def evaluate(
 ) -> None:
     """Judge synthetic data sets: classifiers trained on one and tested on another, fidelity, physiology, beats.
 
-    Writes a report. Training the classifiers takes most of the time; stopped, the same command goes on.
+    Writes a report. Training the classifiers takes most of the time; stopped, the same command goes on. Without
+    `--synthetic` it tells how good the yardstick is, a classifier trained and tested on real records.
 
     Example: `ecgforge evaluate --real ptbxl100 --synthetic sssd=twin100 --out report`
     """
@@ -56,7 +57,7 @@ def evaluate(
         pathologies=None if pathologies is None else tuple(filter(None, map(str.strip, pathologies.split(",")))),
         augment=augment,
     )
-    stores = {name: EcgStore.open(path) for name, path in named_stores(synthetic).items()}
+    stores = {name: EcgStore.open(path) for name, path in named_stores(synthetic or ()).items()}
     with progress_bar("Measuring") as bar:
         assessment = assess(
             EcgStore.open(real),
