@@ -22,7 +22,7 @@ import torch
 from matplotlib.figure import Figure
 from tiny_run import TINY_NETWORK, tiny_classifier
 
-from ecgforge import generate
+from ecgforge import sampling
 from ecgforge.checkpoints import locate
 from ecgforge.checkpoints.locate import ShippedModel
 from ecgforge.checkpoints.native import ModelConfig, load_model, save_model
@@ -147,9 +147,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch, models: Mapping[str, Path]) -> None:
     monkeypatch.setattr(locate, "SHIPPED", shipped)
     for name, config in presets.PRESETS.items():
         monkeypatch.setitem(presets.PRESETS, name, tiny_preset(config))
-    for name in generate.DEFAULT_STEPS:
-        monkeypatch.setitem(generate.DEFAULT_STEPS, name, STEPS)
-        monkeypatch.setitem(generate.FLOW_STEPS, name, STEPS)
+    for name in sampling.DEFAULT_STEPS:
+        monkeypatch.setitem(sampling.DEFAULT_STEPS, name, STEPS)
+        monkeypatch.setitem(sampling.FLOW_STEPS, name, STEPS)
     monkeypatch.setenv("ECGFORGE_NATIVE", "0")  # compiling costs more than it saves here
     monkeypatch.setattr(
         assessment, "measure_records", lambda records, **options: measure_records(records[:MEASURED], **options)
