@@ -16,6 +16,7 @@ SamplerName = Literal["ddpm", "ddim", "dpmpp", "dpmpp-sde", "unipc"]
 Others = Literal["absent", "unknown"]
 Precision = Literal["float32", "bfloat16"]
 Statements = str | Mapping[str, float]
+Schedule = LinearSchedule | FlowSchedule
 
 # Ancestral sampling mends what a small network gets wrong at high noise and wants its steps spread evenly in time;
 # the solvers of the deterministic flow are exact in few steps but keep such errors (docs/log.md, "Which sampler").
@@ -161,9 +162,6 @@ class SamplingPlan:
         low, high = self.guidance_interval or (0.0, math.inf)
         guided = [self.guidance != 1 and low <= level.sigma / level.alpha <= high for level in self.levels]
         return self.steps + sum(guided)
-
-
-Schedule = LinearSchedule | FlowSchedule
 
 
 def plan_sampling(schedule: Schedule | None, options: SamplingOptions, *, model: str) -> SamplingPlan:
