@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ecgforge.errors import ConfigError
-from ecgforge.models.patch_s4 import Attention, PatchS4Config, rotate
+from ecgforge.models.patch_s4 import Attention, PatchS4Config, attend, rotate
 
 
 def test_a_product_of_rotated_features_depends_on_their_distance_only() -> None:
@@ -53,3 +53,17 @@ def test_angles_do_not_suffer_from_bfloat16() -> None:
 def test_heads_must_fit(sizes: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="multiple of an even head"):
         PatchS4Config(attention_every=2, **sizes)
+
+
+def test_attention_trained_in_bfloat16_is_the_fused_one_rounded() -> None:
+    """Values and derivatives are those of float64 but for three digits, which is what bfloat16 has."""
+    parts = torch.randn(3, 2, 4, 50, 8, generator=torch.Generator().manual_seed(0))
+    slope = torch.randn(2, 4, 50, 8, generator=torch.Generator().manual_seed(1))
+
+    def values_and_slopes(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        inputs = parts.bfloat16().to(dtype).requires_grad_()
+        values = attend(*inputs.unbind())
+        return values.detach().double(), torch.autograd.grad(values, inputs, slope.to(dtype))[0].double()
+
+    for rounded, exact in zip(values_and_slopes(torch.bfloat16), values_and_slopes(torch.float64), strict=True):
+        assert 1e-4 < float((rounded - exact).norm() / exact.norm()) < 0.02

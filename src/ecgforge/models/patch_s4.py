@@ -163,6 +163,18 @@ def turning_angles(patches: int, pairs: int, *, like: Tensor) -> Float[Tensor, "
     return torch.arange(patches, device=like.device, dtype=dtype)[:, None] * speed
 
 
+def attend(query: Float[Tensor, "B H L D"], key: Float[Tensor, "B H L D"], value: Float[Tensor, "B H L D"]) -> Tensor:
+    """Values weighted by the softmax of query times key / sqrt(D).
+
+    PyTorch's fused kernel, but for a training in bfloat16 on a CPU: there plain products take half its time, backward
+    included.
+    """
+    if query.requires_grad and query.dtype == torch.bfloat16 and query.device.type == "cpu":
+        likeness = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
+        return likeness.softmax(dim=-1) @ value
+    return nn.functional.scaled_dot_product_attention(query, key, value)
+
+
 class Attention(nn.Module):
     """Multi-head attention over all patches, by content and distance.
 
@@ -179,7 +191,7 @@ class Attention(nn.Module):
         """What each patch gathers from all."""
         projected = self.input(x).unflatten(2, (3, -1, self.head))
         query, key = rotate(projected[:, :, :2]).transpose(1, 3).unbind(2)
-        gathered = nn.functional.scaled_dot_product_attention(query, key, projected[:, :, 2].transpose(1, 2))
+        gathered = attend(query, key, projected[:, :, 2].transpose(1, 2))
         return self.output(gathered.transpose(1, 2).flatten(2))
 
 
