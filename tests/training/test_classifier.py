@@ -144,3 +144,12 @@ def test_another_rate_is_refused(store: EcgStore, tmp_path: Path) -> None:
     other = Classifier(replace(model, config=replace(model.config, rate=500.0)))
     with pytest.raises(DataError, match="at 500 Hz"):
         other.predict(store, [0])
+
+
+def test_a_classifier_begins_with_the_weights_it_starts_from(store: EcgStore, tmp_path: Path) -> None:
+    train(tiny_classifier(), store, tmp_path / "first")
+    first = load_model(tmp_path / "first" / "model")
+    still = tiny_classifier(learning_rate=1e-30, weight_decay=0.0, stages=(Stage(steps=2, samples=250),))
+    run = train(still, store, tmp_path / "second", start=first)
+    then, now = dict(first.network.named_parameters()), dict(run.learner.named_parameters())
+    assert [name for name in then if not torch.equal(then[name], now[name])] == []

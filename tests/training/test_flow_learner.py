@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_run import tiny_store
 
+from ecgforge.checkpoints.native import Model, load_model
 from ecgforge.data.simulate import simulate_record
 from ecgforge.data.store import EcgStore, StoreWriter
 from ecgforge.errors import ConfigError
@@ -210,3 +211,15 @@ def test_facts_change_the_record_and_are_kept_with_it(tmp_path: Path) -> None:
 def test_windows_are_whole_patches() -> None:
     with pytest.raises(ConfigError, match="whole patches of 4, got 246"):
         replace(CONFIG, stages=(Stage(steps=1, samples=246),))
+
+
+def test_a_started_run_keeps_the_units_of_its_start(hearts: EcgStore, tmp_path: Path) -> None:
+    """Other records have other standard deviations; the weights are for the old ones."""
+    config = replace(CONFIG, data=replace(CONFIG.data, folds=(1,)))
+    train(config, hearts, tmp_path / "first")
+    first = load_model(tmp_path / "first" / "model")
+    doubled = Model(
+        replace(first.config, scales_mv=tuple(2 * scale for scale in first.config.scales_mv)), first.network
+    )
+    train(replace(config, seed=1), hearts, tmp_path / "second", start=doubled)
+    assert load_model(tmp_path / "second" / "model").config.scales_mv == doubled.config.scales_mv

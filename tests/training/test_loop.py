@@ -13,7 +13,7 @@ from tiny_run import TINY_NETWORK, tiny_config
 from ecgforge import config as configuration
 from ecgforge.checkpoints.native import load_model
 from ecgforge.data.store import EcgStore
-from ecgforge.errors import CheckpointError, TrainingError
+from ecgforge.errors import CheckpointError, ConfigError, TrainingError
 from ecgforge.training.diffusion import DiffusionLearner, scale_note
 from ecgforge.training.loop import CHECKPOINT_FILE, Run, Status, make_fabric, train
 from ecgforge.training.settings import DataConfig, DiffusionTraining, Stage, TrainingConfig
@@ -340,3 +340,45 @@ def test_training_leaves_small_numbers_as_they_were(store: EcgStore, tmp_path: P
     """Denormals are flushed for speed while training, not for the rest of the process."""
     train(tiny_config(), store, tmp_path / "run", device="cpu")
     assert float(torch.tensor(1e-310, dtype=torch.float64) * 1) == 1e-310
+
+
+# ------------------------------------------------------------------------------------------ a model to start from
+
+
+def test_a_run_begins_with_the_weights_of_the_model_it_starts_from(store: EcgStore, tmp_path: Path) -> None:
+    """A step of next to no length leaves them where they were, in the network and in the average."""
+    train(tiny_config(), store, tmp_path / "first")
+    first = load_model(tmp_path / "first" / "model")
+    run = train(
+        tiny_config(seed=1, learning_rate=1e-30, stages=(Stage(steps=1, samples=64),)),
+        store,
+        tmp_path / "second",
+        start=first,
+    )
+    assert_same(dict(first.network.state_dict()), dict(learner_of(run).network.state_dict()))
+    second = load_model(tmp_path / "second" / "model")
+    assert_same(dict(first.network.state_dict()), dict(second.network.state_dict()))
+    assert first.config.trained_on in second.config.trained_on
+    assert "started from tiny (" in second.config.trained_on
+
+
+def test_a_started_run_goes_on_as_if_never_stopped_and_only_with_its_start(store: EcgStore, tmp_path: Path) -> None:
+    train(tiny_config(seed=1), store, tmp_path / "first")
+    first = load_model(tmp_path / "first" / "model")
+    fabric = make_fabric(device="cpu", devices=1, precision="32-true")
+    whole = train(tiny_config(), store, tmp_path / "whole", start=first)
+    stopped = Run(tiny_config(), store, tmp_path / "stopped", fabric, start=first)
+    stopped.take_step()
+    stopped.save()
+    with pytest.raises(CheckpointError, match="start_from"):
+        train(tiny_config(), store, tmp_path / "stopped")
+    assert_same(everything(whole), everything(train(tiny_config(), store, tmp_path / "stopped", start=first)))
+
+
+def test_a_start_of_another_shape_is_refused_by_name(store: EcgStore, tmp_path: Path) -> None:
+    train(tiny_config(), store, tmp_path / "first")
+    first = load_model(tmp_path / "first" / "model")
+    wider = tiny_config(network=replace(TINY_NETWORK, skip_channels=8))
+    with pytest.raises(ConfigError, match="differs in network; train the preset it came from"):
+        train(wider, store, tmp_path / "wider", start=first)
+    assert not (tmp_path / "wider").exists()

@@ -135,3 +135,9 @@ def test_windows_and_critic_must_fit(store: EcgStore) -> None:
         tiny_gan(stages=(Stage(steps=1, samples=200),))
     with pytest.raises(ConfigError, match="critic"):
         tiny_gan(critic=CriticConfig())
+
+
+def test_a_gan_cannot_start_from_a_model(store: EcgStore, tmp_path: Path) -> None:
+    train(tiny_gan(), store, tmp_path / "run")
+    with pytest.raises(ConfigError, match="it would need the critic of tiny-gan"):
+        train(tiny_gan(seed=1), store, tmp_path / "other", start=load_model(tmp_path / "run" / "model"))

@@ -29,6 +29,13 @@ def train(
         list[str] | None,
         typer.Option("--set", help="A setting, e.g. `batch_size=8` or `data.folds=[1,2]`; repeat."),
     ] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Begin with the weights of this model, to train it further or to fit it to your own records: a model "
+            "folder, a name out of `ecgforge models` (e.g. `default`), or `hf:owner/name`. By default from scratch."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="How many devices; under torchrun its processes count.")] = 1,
     dry_run: Annotated[
@@ -42,6 +49,8 @@ def train(
     The folder gets checkpoints every few minutes, log.csv, pictures of samples, and the model itself in
     `RUN/model`, which `ecgforge generate --model RUN/model` takes at any time.
     """
+    from ecgforge.checkpoints.locate import locate_model
+    from ecgforge.checkpoints.native import load_model
     from ecgforge.config import resolve, to_dict
     from ecgforge.data.store import EcgStore
     from ecgforge.training import loop
@@ -51,6 +60,7 @@ def train(
     from ecgforge.training.settings import ClassifierTraining, DiffusionTraining
 
     settings = resolve(preset_named(preset), file=config, overrides=set_ or ())
+    start = load_model(locate_model(start_from)) if start_from else None
     store = EcgStore.open(data)
     selected = select_data(store, settings)
     folds = ",".join(map(str, settings.data.folds))
@@ -61,7 +71,7 @@ def train(
         return
     require_writable(out)
     with _training_progress() as report:
-        run = loop.train(settings, store, out, device=device, devices=devices, report=report)
+        run = loop.train(settings, store, out, device=device, devices=devices, report=report, start=start)
     done = f"done: {run.step} steps, model in {out / 'model'}"
     if not isinstance(settings, ClassifierTraining):
         labels = run.learner.data.labels.labels

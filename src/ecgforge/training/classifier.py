@@ -9,7 +9,7 @@ from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from ecgforge.checkpoints.native import ModelConfig, build_network
+from ecgforge.checkpoints.native import Model, ModelConfig, build_network
 from ecgforge.classify import CROP_S, crop_mean, crop_samples
 from ecgforge.data.store import EcgStore
 from ecgforge.errors import ConfigError, DataError
@@ -70,6 +70,10 @@ class ClassifierLearner:
         self._forward, self.optimizer = fabric.setup(network, optimizer)
         self._best: dict[str, Tensor] = {}
         self._best_score = -1.0
+
+    def begin_with(self, start: Model) -> None:
+        """Take the weights of a classifier."""
+        self.network.load_state_dict(start.network.state_dict())
 
     def take_step(self, step: int) -> float:
         """One optimiser step; after every `validate_every` of them, and the last, a validation.

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from ecgforge.checkpoints.native import ModelConfig, build_network
+from ecgforge.checkpoints.native import Model, ModelConfig, build_network
 from ecgforge.data.store import EcgStore
 from ecgforge.diffusion.denoiser import eps_loss
 from ecgforge.models.sssd import SssdEcg
@@ -126,6 +126,11 @@ class DenoisingLearner(ABC):
         self.optimizer.step()
         self.average.update(step)
         return float(losses.detach().mean())
+
+    def begin_with(self, start: Model) -> None:
+        """Take the weights of a model, for the average as well."""
+        self.network.load_state_dict(start.network.state_dict())
+        self.average = AveragedWeights(self.network, self._settings.ema_decay)
 
     @abstractmethod
     def _losses(self, step: int) -> tuple[Float[Tensor, " B"], tuple[str, ...]]:

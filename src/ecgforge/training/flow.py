@@ -10,7 +10,7 @@ from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from ecgforge.checkpoints.native import ModelConfig
+from ecgforge.checkpoints.native import Model, ModelConfig
 from ecgforge.data.store import EcgStore
 from ecgforge.diffusion.flow import flow_loss
 from ecgforge.models.patch_s4 import PatchS4
@@ -103,6 +103,11 @@ class FlowLearner(DenoisingLearner):
         self.config = config
         self._scales_mv = lead_scales(self.data)
         self._hearts = measure_hearts(self.data, config.network.facts)
+
+    def begin_with(self, start: Model) -> None:
+        """Take the weights of a model and the units its leads came in."""
+        super().begin_with(start)
+        self._scales_mv = np.array(start.config.scales_mv, dtype=np.float32)[:, None]
 
     def take_step(self, step: int) -> float:
         """As DenoisingLearner.take_step; the first step begins with the rhythms."""

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ecgforge.checkpoints.native import ModelConfig
+from ecgforge.checkpoints.native import Model, ModelConfig
 from ecgforge.data.store import EcgStore
 from ecgforge.diffusion.flow import FlowSchedule
 from ecgforge.diffusion.schedule import LinearSchedule
@@ -28,6 +28,10 @@ class Learner(Protocol):
 
     def take_step(self, step: int) -> float:
         """Learn from the batch that belongs to this step number, counted from 0; returns the loss."""
+        ...
+
+    def begin_with(self, start: Model) -> None:
+        """Before the first step, take the weights of a model that fits (see require_fitting_start)."""
         ...
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
@@ -75,6 +79,23 @@ def require_finite(losses: Tensor, record_ids: Sequence[str], *, step: int) -> N
         f"the loss is no longer finite at step {step}, records {' '.join(guilty)}; look at these records "
         "with `ecgforge data verify`, or lower learning_rate; the last checkpoint is from before"
     )
+
+
+_FITTING = ("network", "schedule", "labels", "leads", "rate")
+
+
+def require_fitting_start(start: ModelConfig, wanted: ModelConfig) -> None:
+    """Check that a training of the model `wanted` can begin with the weights of `start`.
+
+    Raises:
+        ConfigError: they differ in network, schedule, statements, leads or rate; names what differs.
+    """
+    different = [name for name in _FITTING if getattr(start, name) != getattr(wanted, name)]
+    if different:
+        raise ConfigError(
+            f"expected a model to start from of the same {', '.join(_FITTING)} as {wanted.name}, got {start.name}, "
+            f"which differs in {' and '.join(different)}; train the preset it came from, with the same settings"
+        )
 
 
 def describe_model(

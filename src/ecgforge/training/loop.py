@@ -24,9 +24,10 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
+from torch import Tensor
 
 from ecgforge import config as configuration
-from ecgforge.checkpoints.native import Model, build_network, save_model
+from ecgforge.checkpoints.native import Model, ModelConfig, build_network, save_model
 from ecgforge.data.store import EcgStore
 from ecgforge.ecg_paper import draw_sheet, save_figure
 from ecgforge.errors import CheckpointError, ConfigError, TrainingError
@@ -34,7 +35,7 @@ from ecgforge.generate import Generator
 from ecgforge.training.classifier import ClassifierLearner
 from ecgforge.training.diffusion import DiffusionLearner
 from ecgforge.training.flow import FlowLearner
-from ecgforge.training.learner import Learner
+from ecgforge.training.learner import Learner, require_fitting_start
 from ecgforge.training.optim import learning_rate_at
 from ecgforge.training.settings import (
     ClassifierTraining,
@@ -116,14 +117,22 @@ class Run:
         folder: Where everything is written.
         fabric: Devices; launched.
         extra: Second data set to learn from; for classifiers.
+        start: Model whose weights are the first ones; by default they are random.
 
     Raises:
+        ConfigError: the devices do not share a batch evenly, or the start does not fit.
         DataError: the store does not fit the configuration.
         CheckpointError: the folder holds another run, or a damaged one.
     """
 
     def __init__(
-        self, config: TrainingConfig, store: EcgStore, folder: Path, fabric: Fabric, extra: EcgStore | None = None
+        self,
+        config: TrainingConfig,
+        store: EcgStore,
+        folder: Path,
+        fabric: Fabric,
+        extra: EcgStore | None = None,
+        start: Model | None = None,
     ) -> None:
         if config.batch_size % fabric.world_size:
             raise ConfigError(
@@ -136,6 +145,10 @@ class Run:
         torch.manual_seed(config.seed)
         self.learner = LEARNERS[type(config)](config, store, fabric, extra)
         self.step = 0
+        self._start = start.config if start else None
+        if start:
+            require_fitting_start(start.config, self._model()[0])
+            self.learner.begin_with(start)
         self._log: list[Status] = []
         self._resume()
 
@@ -195,7 +208,16 @@ class Run:
         return settings | {
             "signals": " ".join(files["signals.npy"] for files in checksums),
             "statements": " ".join(files["index.csv"] for files in checksums),
+            "start_from": self._start.weights_sha256 if self._start else "",
         }
+
+    def _model(self) -> tuple[ModelConfig, dict[str, Tensor]]:
+        """The model as of now, described with where its weights began."""
+        described, weights = self.learner.model(steps_done=self.step)
+        if self._start:
+            began = f"{described.trained_on}, started from {self._start.name} ({self._start.trained_on})"
+            described = replace(described, trained_on=began)
+        return described, weights
 
     def save(self) -> None:
         """Write model, checkpoint and log; only the first device does.
@@ -208,7 +230,7 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             configuration.write_json(self.config, self.folder / "config.json")
             # The model first: a run that its checkpoint calls finished has its model.
-            described, weights = self.learner.model(steps_done=self.step)
+            described, weights = self._model()
             save_model(described, weights, self.folder / "model")
             state = {"step": self.step, "identity": self._identity(), "learner": self.learner.state()}
             unfinished = self.folder / f".{CHECKPOINT_FILE}.tmp"
@@ -221,7 +243,7 @@ class Run:
         """Write the model as of now into RUN/kept; only the first device does."""
         self._require_finite_weights()
         if self.fabric.is_global_zero:
-            described, weights = self.learner.model(steps_done=self.step)
+            described, weights = self._model()
             save_model(described, weights, self.folder / "kept" / f"{self.step:07d}")
 
     def _require_finite_weights(self) -> None:
@@ -251,7 +273,7 @@ class Run:
         """A picture of samples by the averaged weights as they are now."""
         if not self.fabric.is_global_zero:
             return None
-        described, weights = self.learner.model(steps_done=self.step)
+        described, weights = self._model()
         described = replace(described, weights_sha256="0" * 64)
         network = build_network(described.network)
         network.load_state_dict(weights)
@@ -284,6 +306,7 @@ def train(
     devices: int = 1,
     report: Report | None = None,
     extra: EcgStore | None = None,
+    start: Model | None = None,
 ) -> Run:
     """Train until the configuration's steps are done; call again with the same arguments to resume.
 
@@ -295,6 +318,7 @@ def train(
         devices: How many; under torchrun its number of processes counts.
         report: Called every few steps.
         extra: Second data set to learn from; for classifiers.
+        start: Model whose weights are the first ones; by default they are random.
 
     Raises:
         ConfigError, DataError, CheckpointError: before anything is computed.
@@ -302,7 +326,7 @@ def train(
     """
     fabric = make_fabric(device=device, devices=devices, precision=config.precision)
     fabric.launch()
-    run = Run(config, store, folder, fabric, extra)
+    run = Run(config, store, folder, fabric, extra, start)
     with _denormals_flushed():
         _train_to_the_end(run, report)
     return run

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from ecgforge.checkpoints.native import ModelConfig, build_network
+from ecgforge.checkpoints.native import Model, ModelConfig, build_network
 from ecgforge.data.store import EcgStore
 from ecgforge.errors import ConfigError
 from ecgforge.models.critic import Critic
@@ -94,6 +94,17 @@ class WassersteinLearner:
     def _adam(self, network: nn.Module) -> torch.optim.Optimizer:
         config = self.config
         return torch.optim.Adam(network.parameters(), lr=config.learning_rate, betas=config.betas, fused=True)
+
+    def begin_with(self, start: Model) -> None:
+        """Not possible.
+
+        Raises:
+            ConfigError: always; the critic is not part of a model.
+        """
+        raise ConfigError(
+            f"expected no model to start from for {self.config.name}: it would need the critic of {start.config.name}, "
+            "which models do not hold; to go on with a run, repeat its command"
+        )
 
     def take_step(self, step: int) -> float:
         """`critic_steps` updates of the critic, one of the generator.
