@@ -32,7 +32,7 @@ def copy(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same twin.")] = 0,
     sampler: Annotated[SamplerChoice | None, typer.Option(help="As in `ecgforge generate`.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Network calls per record.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="As in `ecgforge generate`.")] = None,
     guidance: Annotated[float | None, typer.Option(min=0, help=GUIDANCE_HELP)] = None,
     guidance_interval: Annotated[str | None, typer.Option(help=INTERVAL_HELP)] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Records at once: speed and memory, not the result.")] = 8,

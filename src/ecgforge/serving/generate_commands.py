@@ -58,7 +58,9 @@ def generate(
     steps: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Network calls per record; default 50 for ddpm (the papers take 200), else 20, 10 for PatchS4."
+            min=1,
+            help="Noise levels visited, a network call at each and a second one where guidance acts; default 50 for "
+            "ddpm (the papers take 200), else 20; for PatchS4 7 with dpmpp, 10 with unipc.",
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Records at once: speed and memory, not the result.")] = 8,

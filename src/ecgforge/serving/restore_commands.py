@@ -26,8 +26,15 @@ Statements = Annotated[
     typer.Option("--statements", "-s", help="What holds of the ECG, e.g. `AFIB`; by default what its file says."),
 ]
 ModelFolder = Annotated[Path | None, typer.Option("--model", help=MODEL_HELP)]
-Sampler = Annotated[SamplerChoice | None, typer.Option(help="By default what suits the model.")]
-Steps = Annotated[int | None, typer.Option(min=1, help="Network calls per record; by default the sampler's.")]
+Sampler = Annotated[
+    SamplerChoice | None, typer.Option(help="By default unipc to complete and inpaint, dpmpp-sde to vary.")
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="By default the sampler's, 20 to vary; a step of complete or inpaint is about three calls."
+    ),
+]
 Format = Annotated[RecordFormat, typer.Option(help="File format of the records.")]
 Plot = Annotated[bool, typer.Option("--plot", help="Draw every record on ECG paper as well (PNG).")]
 
