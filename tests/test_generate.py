@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_run import TINY_NETWORK
 
-from ecgforge.checkpoints.native import Model, ModelConfig, save_model
+from ecgforge.checkpoints.native import Model, ModelConfig, build_network, save_model
 from ecgforge.diffusion.schedule import LinearSchedule
 from ecgforge.errors import CheckpointError, ConfigError, LabelError
 from ecgforge.facts import Facts
@@ -17,6 +17,7 @@ from ecgforge.generate import DEFAULT_MODEL, Generator
 from ecgforge.labels import vocabulary
 from ecgforge.leads import MODEL_LEADS, STANDARD_LEADS, lead_law_residual
 from ecgforge.models.sssd import SssdEcg
+from ecgforge.models.wavegan import WaveGanConfig
 from ecgforge.parallel import sample_jobs
 from ecgforge.sampling import FLOW_GUIDANCE, FLOW_GUIDANCE_INTERVAL, Job, SamplingOptions, jobs_of
 
@@ -116,6 +117,16 @@ def test_progress_counts_every_network_call(generator: Generator) -> None:
     assert calls == [(2, 12), (4, 12), (6, 12), (8, 12), (9, 12), (10, 12), (11, 12), (12, 12)]
 
 
+def test_progress_counts_the_one_call_of_a_gan() -> None:
+    network = WaveGanConfig(width=10)
+    config = ModelConfig("gan", network, None, "all", vocabulary("all").labels, MODEL_LEADS, 100.0)
+    generator = Generator(Model(config, build_network(network)))
+    calls: list[tuple[int, int]] = []
+    options = SamplingOptions(batch_size=2)
+    generator.sample("SR", n=3, options=options, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(2, 3), (3, 3)]
+
+
 def test_bfloat16_products_make_nearly_the_same_record(generator: Generator) -> None:
     exact = signals(generator.sample(SETS, seed=5, options=QUICK))
     rounded = signals(generator.sample(SETS, seed=5, options=replace(QUICK, precision="bfloat16")))
@@ -130,6 +141,8 @@ def test_wrong_wishes_are_refused_before_sampling(generator: Generator, tmp_path
         generator.sample("AFIBB")
     with pytest.raises(ConfigError, match="1 to 200 sampling steps"):
         generator.sample("AFIB", options=SamplingOptions(steps=201))
+    with pytest.raises(ConfigError, match="guidance weight with a guidance interval: tiny is not guided"):
+        generator.sample("AFIB", options=SamplingOptions(guidance_interval=(0.3, 5.0)))
     with pytest.raises(ConfigError, match="1 or more records"):
         generator.sample("AFIB", n=0)
     with pytest.raises(ConfigError, match="batch size of 1 or more"):

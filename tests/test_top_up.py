@@ -145,6 +145,12 @@ def test_arrays_that_do_not_fit_are_refused(generator: Generator, signals: np.nd
         top_up(signals[:1], [{"AFIB": 0.0}], generator=generator, minimum=3)
 
 
+def test_labels_that_are_classes_cannot_be_asked_for(signals: np.ndarray) -> None:
+    superclasses = tiny_generator(vocabulary("superdiagnostic"))
+    with pytest.raises(ConfigError, match="labels are statements, got the classes"):
+        TopUp(superclasses, minimum=3).fit_resample(signals, np.ones((len(signals), 5)))
+
+
 # ------------------------------------------------------------------------------------------------ stores
 
 

@@ -111,7 +111,7 @@ def test_other_folds_with_as_many_records_are_another_copy(real: EcgStore, model
 
 
 def test_a_stopped_copy_with_a_guidance_interval_goes_on(real: EcgStore, model: Path, tmp_path: Path) -> None:
-    options = replace(OPTIONS, guidance_interval=(0.3, 5.0))
+    options = replace(OPTIONS, guidance=1.0, guidance_interval=(0.3, 5.0))
     stop_after_the_first_part(real, tmp_path / "copy", model=model, options=options)
     assert len(copy_store(real, tmp_path / "copy", model=model, options=options)) == len(real)
     with pytest.raises(DataError, match=r"other guidance interval"):

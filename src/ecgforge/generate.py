@@ -211,7 +211,10 @@ class Generator:
         streams = [record_stream(seed, job.index) for job in jobs]
         given = torch.from_numpy(np.stack(conditions)).to(self.device)
         if self.config.schedule is None:
-            return self._call_once(streams, given, options=options).cpu().numpy()
+            made = self._call_once(streams, given, options=options).cpu().numpy()
+            if progress:
+                progress(1, 1)
+            return made
         beats = None
         if self.knows_beats:
             samples = self._samples(options)

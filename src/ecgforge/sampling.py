@@ -168,13 +168,16 @@ def plan_sampling(schedule: Schedule | None, options: SamplingOptions, *, model:
     """What options come to for a model of this schedule; None is a network that makes a record in one call.
 
     Raises:
-        ConfigError: the model of this name cannot make that many steps.
+        ConfigError: the model of this name cannot make that many steps, or there is an interval of guidance without
+            guidance.
     """
     flow = isinstance(schedule, FlowSchedule)
     sampler = options.sampler or ("dpmpp" if flow else "ddpm")
     weight, interval = options.guidance, options.guidance_interval
     if weight is None and flow:
         weight, interval = FLOW_GUIDANCE, interval or FLOW_GUIDANCE_INTERVAL
+    if weight is None and interval is not None:
+        raise ConfigError(f"expected a guidance weight with a guidance interval: {model} is not guided by default")
     levels = _levels(schedule, sampler, options.steps, model=model)
     return SamplingPlan(sampler, levels, 1.0 if weight is None else weight, interval)
 

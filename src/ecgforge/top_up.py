@@ -223,9 +223,15 @@ class TopUp:
 
         Raises:
             DataError: Y has other columns than the generator has labels, and as top_up.
-            ConfigError, LabelError: as top_up.
+            ConfigError: the generator's labels are classes of statements, and as top_up.
+            LabelError: as top_up.
         """
         labels = self.generator.config.vocabulary
+        if labels.name in ("subdiagnostic", "superdiagnostic"):
+            raise ConfigError(
+                f"expected a generator whose labels are statements, got the classes {labels.describe()}, which do not "
+                "tell what to ask for; use top_up with the statements themselves"
+            )
         if Y.shape[1] != len(labels):
             raise DataError(
                 f"expected a column in Y for each of the generator's labels {labels.describe()}, got {Y.shape[1]}"

@@ -82,11 +82,13 @@ def test_facts_of_given_records_are_kept(tmp_path: Path) -> None:
         provenance=Provenance(synthetic=True, source="model", fold=9),
     )
     real = _record("2", statements={"SR": 1.0})
-    write_ptbxl(iter([twin, real]), tmp_path / "set")
+    of_fold_0 = _record("3", statements={"SR": 1.0}, provenance=Provenance(synthetic=True, source="model", fold=0))
+    write_ptbxl(iter([twin, real, of_fold_0]), tmp_path / "set")
     table = _table(tmp_path / "set")
     assert ast.literal_eval(table.scp_codes[21837]) == {"NORM": 80.0, "IMI": 35.0, "SR": 0.0}
     assert (table.age[21837], table.sex[21837], table.strat_fold[21837]) == (300.0, 1, 9)
     assert (table.patient_id[21837], table.synthetic[21837], table.synthetic[2]) == (13000, 1, 0)
+    assert table.strat_fold[3] == 0
     assert table.filename_lr[21837] == "records100/21000/21837_lr"
     assert np.isnan(table.age[2]) and pd.isna(table.filename_hr[2])
 

@@ -165,6 +165,12 @@ def test_what_cannot_be_judged_is_told_before_anything_is_trained(
             writer.add(replace(record, provenance=replace(record.provenance, fold=1 + number), record_id=str(number)))
     with pytest.raises(DataError, match="faster at 100 Hz, as the real one, got 500 Hz"):
         assess(real, {"faster": EcgStore.open(faster)}, tmp_path / "report", protocol=PROTOCOL)
+    small = tmp_path / "small"
+    with StoreWriter(small, rate=100, samples=1000, source="simulated", synthetic=True) as writer:
+        for row in [*range(6), *np.flatnonzero(real.index["fold"].isin((7, 8)))]:
+            writer.add(real.record(int(row)))
+    with pytest.raises(DataError, match=f"{RECIPE.batch_size}"):
+        assess(real, {"small": EcgStore.open(small)}, tmp_path / "report", protocol=PROTOCOL)
     assert not (tmp_path / "report").exists()
 
 

@@ -11,6 +11,7 @@ import wfdb
 from typer.testing import CliRunner
 
 from ecgforge.data.store import EcgStore
+from ecgforge.errors import ConfigError
 from ecgforge.serving.cli import app
 
 TINY_TOML = """
@@ -76,6 +77,16 @@ def test_settings_are_shown_without_training(workshop: Path) -> None:
     assert '"residual_channels": 256' in said
     assert '"batch_size": 4' in said
     assert not out.exists()
+
+
+def test_a_start_that_does_not_fit_is_told_without_training(workshop: Path) -> None:
+    words: list[object] = ["train", "sssd-ecg-small", "--data", workshop / "store", "--config", workshop / "tiny.toml"]
+    with pytest.raises(ConfigError, match="outside the run"):
+        run(*words, "--out", workshop / "run", "--start-from", workshop / "run" / "model")
+    with pytest.raises(ConfigError, match="differs in network and schedule"):
+        run(*words, "--out", workshop / "never", "--start-from", "default", "--dry-run")
+    run(*words, "--out", workshop / "never", "--start-from", workshop / "run" / "model", "--dry-run")
+    assert not (workshop / "never").exists()
 
 
 def test_generated_records_open_in_the_wfdb_package(workshop: Path) -> None:

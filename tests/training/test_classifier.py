@@ -153,3 +153,15 @@ def test_a_classifier_begins_with_the_weights_it_starts_from(store: EcgStore, tm
     run = train(still, store, tmp_path / "second", start=first)
     then, now = dict(first.network.named_parameters()), dict(run.learner.named_parameters())
     assert [name for name in then if not torch.equal(then[name], now[name])] == []
+
+
+def test_a_start_stays_the_best_until_better_weights_come(store: EcgStore, tmp_path: Path) -> None:
+    """Steps that only harm leave the model as good as it was."""
+    train(tiny_classifier(), store, tmp_path / "first")
+    first = load_model(tmp_path / "first" / "model")
+    harmed = train(tiny_classifier(learning_rate=100.0, seed=1), store, tmp_path / "second", start=first)
+    kept, best = harmed.learner.model(steps_done=4)[1], harmed.learner.state()["best_score"]
+    assert harmed.learner.score is not None and best >= harmed.learner.score
+    fresh = learner_on(store)
+    fresh.begin_with(first)
+    assert best >= fresh.state()["best_score"] and kept.keys() == fresh.state()["best"].keys()

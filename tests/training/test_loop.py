@@ -11,7 +11,7 @@ import torch
 from tiny_run import TINY_NETWORK, tiny_config
 
 from ecgforge import config as configuration
-from ecgforge.checkpoints.native import load_model
+from ecgforge.checkpoints.native import Model, load_model
 from ecgforge.data.store import EcgStore
 from ecgforge.errors import CheckpointError, ConfigError, TrainingError
 from ecgforge.training.diffusion import DiffusionLearner, scale_note
@@ -325,6 +325,16 @@ def test_precision_of_mixed_training(start: StartRun) -> None:
     assert {value.dtype for value in learner_of(mixed).network.parameters()} == {torch.float32}
 
 
+def test_inputs_of_mixed_training_keep_their_digits() -> None:
+    """Only products are rounded: a level of 1001 would be 1000 in bfloat16."""
+    fabric = make_fabric(device="cpu", devices=1, precision="bf16-mixed")
+    double = fabric.setup_module(torch.nn.Identity())
+    assert float(double(torch.tensor(1001.0))) == 1001.0
+    linear = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.ones_(linear.weight)
+    assert fabric.setup_module(linear)(torch.tensor([1001.0])).tolist() == [1000.0]
+
+
 def test_scale_of_the_data_against_the_schedule(start: StartRun, store: EcgStore) -> None:
     run = start(tiny_config())
     data = learner_of(run).data
@@ -382,3 +392,15 @@ def test_a_start_of_another_shape_is_refused_by_name(store: EcgStore, tmp_path: 
     with pytest.raises(ConfigError, match="differs in network; train the preset it came from"):
         train(wider, store, tmp_path / "wider", start=first)
     assert not (tmp_path / "wider").exists()
+    unsaved = Model(replace(first.config, weights_sha256=""), first.network)
+    with pytest.raises(ConfigError, match="a saved model to start from, got tiny without a checksum"):
+        train(tiny_config(), store, tmp_path / "unsaved", start=unsaved)
+
+
+def test_a_run_from_before_starts_were_known_goes_on(store: EcgStore, tmp_path: Path) -> None:
+    train(tiny_config(), store, tmp_path / "run")
+    checkpoint = tmp_path / "run" / CHECKPOINT_FILE
+    state = torch.load(checkpoint, weights_only=True)
+    del state["identity"]["start_from"]
+    torch.save(state, checkpoint)
+    assert train(tiny_config(), store, tmp_path / "run").step == 4

@@ -137,7 +137,10 @@ def test_windows_and_critic_must_fit(store: EcgStore) -> None:
         tiny_gan(critic=CriticConfig())
 
 
-def test_a_gan_cannot_start_from_a_model(store: EcgStore, tmp_path: Path) -> None:
-    train(tiny_gan(), store, tmp_path / "run")
-    with pytest.raises(ConfigError, match="it would need the critic of tiny-gan"):
-        train(tiny_gan(seed=1), store, tmp_path / "other", start=load_model(tmp_path / "run" / "model"))
+def test_a_generator_begins_with_the_weights_it_starts_from(store: EcgStore, tmp_path: Path) -> None:
+    train(tiny_gan(), store, tmp_path / "first")
+    first = load_model(tmp_path / "first" / "model")
+    run = train(tiny_gan(seed=1, learning_rate=1e-30), store, tmp_path / "second", start=first)
+    assert isinstance(run.learner, WassersteinLearner)
+    then, now = dict(first.network.named_parameters()), dict(run.learner.generator.named_parameters())
+    assert [name for name in then if not torch.equal(then[name], now[name])] == []

@@ -154,14 +154,14 @@ def _ecg_id(record: EcgRecord, rate: int) -> int:
 
 
 def _row(record: EcgRecord, ecg_id: int) -> dict[str, object]:
-    patient = record.patient.patient_id
+    patient, fold = record.patient.patient_id, record.provenance.fold
     return {
         "ecg_id": ecg_id,
         "patient_id": patient if patient is not None else ecg_id,
         "age": "" if record.patient.age is None else f"{record.patient.age:.1f}",
         "sex": {"male": 0, "female": 1}.get(record.patient.sex or "", ""),
         "scp_codes": repr(_likelihoods(record)),
-        "strat_fold": record.provenance.fold or _fold_of(patient if patient is not None else str(ecg_id)),
+        "strat_fold": _fold_of(patient if patient is not None else str(ecg_id)) if fold is None else fold,
         "synthetic": int(record.provenance.synthetic),
     }
 

@@ -28,7 +28,8 @@ from ecgforge.evaluation.protocols import (
 from ecgforge.evaluation.signal_statistics import band_powers_db
 from ecgforge.record import EcgRecord
 from ecgforge.scores import draw_resamples, scorable
-from ecgforge.training.records import label_vocabulary
+from ecgforge.training.classifier import validation_data
+from ecgforge.training.records import label_vocabulary, select_data
 
 Progress = Callable[[str, int, int], None]
 
@@ -151,11 +152,12 @@ def _require_fit(stores: Mapping[str, EcgStore], protocol: Protocol) -> None:
                 f"expected the data set {name} at {stores[REAL].rate:g} Hz, as the real one, got {store.rate:g} Hz; "
                 "build it at that rate"
             )
-        for folds in (protocol.classifier.data.folds, protocol.classifier.validation_folds, protocol.test_folds):
-            store.rows(folds=folds)
+        store.rows(folds=protocol.test_folds)
         band_powers_db(store.record(0))  # raises where records are too short or too slow for spectra
         _require_resamples(name, store, protocol)
         _require_neighbours(name, len(rows_tested(store, protocol)), protocol)
+        select_data(store, protocol.classifier)
+        validation_data(protocol.classifier, store)
     halves = split_halves(
         len(rows_tested(stores[REAL], protocol)), rng=_floor_rng(protocol), patients=_patients(stores[REAL], protocol)
     )

@@ -60,6 +60,7 @@ def study_convergence(study: Study, *, config: TrainingConfig, budgets: Sequence
     for settings in (long_run, recipe):  # what does not fit is told before anything is trained
         select_data(study.real, settings)
     run = study.folder / "generator"
+    _require_kept(run, long_run)
     train(long_run, study.real, run, device=study.device, report=study.told("generator"))
     points = []
     for step in long_run.keep_models_at:
@@ -73,6 +74,22 @@ def study_convergence(study: Study, *, config: TrainingConfig, budgets: Sequence
             points.append(CurvePoint(viewed, seed, values))
     measures = PATHOLOGY_MEASURES if len(labels) == 1 else ("macro AUROC",)
     return Curve("viewed samples", measures, tuple(points), note=_note(config, labels))
+
+
+def _require_kept(run: Path, config: TrainingConfig) -> None:
+    """Check that a generator trained before kept its model wherever that is asked for.
+
+    Raises:
+        DataError: it is past a budget and kept none there.
+    """
+    kept = {int(folder.name) for folder in (run / "kept").glob("[0-9]*")}
+    missing = [step for step in config.keep_models_at if step < max(kept, default=0) and step not in kept]
+    if missing:
+        budgets = ", ".join(f"{step * viewed_per_step(config):,}" for step in missing)
+        raise DataError(
+            f"expected models kept after {budgets} viewed samples in {run / 'kept'}, it was trained for other budgets; "
+            "take those and larger ones, or give another --out"
+        )
 
 
 def _note(config: TrainingConfig, labels: tuple[str, ...]) -> str:
@@ -108,18 +125,12 @@ def learning_the_same(recipe: ClassifierTraining, config: TrainingConfig) -> Cla
 
 
 def _twin_after(step: int, viewed: int, study: Study, run: Path) -> EcgStore:
-    model = run / "kept" / f"{step:07d}"
-    if not model.is_dir():
-        raise DataError(
-            f"expected a model kept after {viewed:,} viewed samples in {run / 'kept'}, it was trained for other "
-            "budgets; take those and larger ones, or give another --out"
-        )
     recipe = study.protocol.classifier
     return study.copy(
         study.real,
         f"twins/viewed-{viewed:08d}",
         f"copy after {viewed:,} viewed samples",
-        model=model,
+        model=run / "kept" / f"{step:07d}",
         folds=(*recipe.data.folds, *recipe.validation_folds),
     )
 

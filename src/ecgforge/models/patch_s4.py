@@ -270,11 +270,14 @@ class PatchS4(nn.Module):
         patch, samples = self.config.patch, x.shape[2]
         if samples % patch:
             raise ConfigError(f"expected a number of samples divisible by {patch}, the patch, got {samples}")
-        embedded = nn.functional.silu(self.level(level) + self.statements(condition))
         beats = torch.full_like(x[:, 0], torch.nan) if beats is None else beats
-        h = self.input(x.unflatten(2, (-1, patch)).permute(0, 2, 1, 3).flatten(2)) + self.beats(beats)
+        # Where a training rounds products to bfloat16, the ways in and out keep their digits.
+        with torch.autocast(x.device.type, enabled=False):
+            embedded = nn.functional.silu(self.level(level) + self.statements(condition))
+            h = self.input(x.unflatten(2, (-1, patch)).permute(0, 2, 1, 3).flatten(2)) + self.beats(beats)
         for block in self.blocks:
             h = block(h, embedded)
-        shift, scale = self.modulation(embedded)[:, None].chunk(2, dim=2)
-        patches = self.output(modulate(h, shift, scale))
+        with torch.autocast(x.device.type, enabled=False):
+            shift, scale = self.modulation(embedded)[:, None].chunk(2, dim=2)
+            patches = self.output(modulate(h, shift, scale))
         return patches.unflatten(2, (-1, patch)).permute(0, 2, 1, 3).flatten(2)

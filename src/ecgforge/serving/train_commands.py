@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ecgforge.errors import ConfigError
 from ecgforge.serving.notes import note, notes_silenced
 from ecgforge.serving.options import require_writable
 
@@ -54,15 +55,29 @@ def train(
     from ecgforge.config import resolve, to_dict
     from ecgforge.data.store import EcgStore
     from ecgforge.training import loop
+    from ecgforge.training.classifier import require_crops
     from ecgforge.training.diffusion import scale_note
+    from ecgforge.training.learner import require_start
     from ecgforge.training.presets import preset as preset_named
     from ecgforge.training.records import select_data
     from ecgforge.training.settings import ClassifierTraining, DiffusionTraining
 
     settings = resolve(preset_named(preset), file=config, overrides=set_ or ())
-    start = load_model(locate_model(start_from)) if start_from else None
+    start = None
+    if start_from:
+        folder = locate_model(start_from)
+        if folder.resolve() == (out / "model").resolve():
+            raise ConfigError(
+                f"expected a model to start from outside the run, got {folder}, which the run writes; copy it "
+                "elsewhere, or leave --start-from out to go on with the run"
+            )
+        start = load_model(folder)
     store = EcgStore.open(data)
     selected = select_data(store, settings)
+    if isinstance(settings, ClassifierTraining):
+        require_crops(settings, store.rate)
+    if start:
+        require_start(start.config, settings, selected)
     folds = ",".join(map(str, settings.data.folds))
     scale = f"; {scale_note(settings, selected)}" if isinstance(settings, DiffusionTraining) else ""
     note(f"{len(selected)} records of folds {folds}{scale}")

@@ -51,13 +51,7 @@ class ClassifierLearner:
         self.data = select_data(store, config)
         if extra is not None:
             self.data = self.data.joined(select_data(extra, config))
-        self._validation = select_data(store, config, folds=config.validation_folds)
-        present = self._validation.condition > 0
-        if not (present.any(axis=0) & ~present.all(axis=0)).any():
-            raise DataError(
-                f"expected validation records with and without some statement in folds {config.validation_folds}, got "
-                f"{len(present)} records that all agree; --set validation_folds to more records"
-            )
+        self._validation = validation_data(config, store)
         self._fabric = fabric
         network = build_network(config.network)
         if not isinstance(network, XResNet1d):
@@ -72,8 +66,9 @@ class ClassifierLearner:
         self._best_score = -1.0
 
     def begin_with(self, start: Model) -> None:
-        """Take the weights of a classifier."""
+        """Take the weights of a classifier; they stay the best until better ones are found."""
         self.network.load_state_dict(start.network.state_dict())
+        self._validate()
 
     def take_step(self, step: int) -> float:
         """One optimiser step; after every `validate_every` of them, and the last, a validation.
@@ -152,6 +147,22 @@ class ClassifierLearner:
         """Description and the best weights so far; the live ones before the first validation."""
         described = describe_model(self.config, self.data, steps_done=steps_done)
         return described, self._best or self.network.state_dict()
+
+
+def validation_data(config: ClassifierTraining, store: EcgStore) -> TrainingData:
+    """The records by which the best weights are chosen.
+
+    Raises:
+        DataError: there are none, or none that could be told apart.
+    """
+    data = select_data(store, config, folds=config.validation_folds)
+    present = data.condition > 0
+    if not (present.any(axis=0) & ~present.all(axis=0)).any():
+        raise DataError(
+            f"expected validation records with and without some statement in folds {config.validation_folds}, got "
+            f"{len(present)} records that all agree; --set validation_folds to more records"
+        )
+    return data
 
 
 def require_crops(config: ClassifierTraining, rate: float) -> None:

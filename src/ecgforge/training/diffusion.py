@@ -95,10 +95,11 @@ class DenoisingLearner(ABC):
         DataError: the store does not fit the configuration.
     """
 
+    config: DiffusionTraining | FlowTraining
     score: float | None = None
 
     def __init__(self, config: DiffusionTraining | FlowTraining, data: TrainingData, fabric: Fabric) -> None:
-        self._settings = config
+        self.config = config
         self.data = data
         self._fabric = fabric
         self.network: nn.Module = build_network(config.network)
@@ -112,7 +113,7 @@ class DenoisingLearner(ABC):
         Raises:
             TrainingError: the loss is not finite; names step and records.
         """
-        config, fabric = self._settings, self._fabric
+        config, fabric = self.config, self._fabric
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(step, config)
         losses, record_ids = self._losses(step)
@@ -130,7 +131,7 @@ class DenoisingLearner(ABC):
     def begin_with(self, start: Model) -> None:
         """Take the weights of a model, for the average as well."""
         self.network.load_state_dict(start.network.state_dict())
-        self.average = AveragedWeights(self.network, self._settings.ema_decay)
+        self.average = AveragedWeights(self.network, self.config.ema_decay)
 
     @abstractmethod
     def _losses(self, step: int) -> tuple[Float[Tensor, " B"], tuple[str, ...]]:
@@ -162,12 +163,13 @@ class DenoisingLearner(ABC):
 class DiffusionLearner(DenoisingLearner):
     """Learns to predict the noise. Source: arXiv 2006.11239, algorithm 1."""
 
+    config: DiffusionTraining
+
     def __init__(
         self, config: DiffusionTraining, store: EcgStore, fabric: Fabric, extra: EcgStore | None = None
     ) -> None:
         refuse_extra(extra, config)
         super().__init__(config, select_data(store, config), fabric)
-        self.config = config
         cast(SssdEcg, self.network).gradient_checkpointing = config.gradient_checkpointing
 
     def _losses(self, step: int) -> tuple[Float[Tensor, " B"], tuple[str, ...]]:

@@ -85,10 +85,8 @@ def batch_at(
 def lead_scales(data: TrainingData) -> Float[np.ndarray, "C 1"]:
     """Standard deviation of each lead over training records, mV: root of the mean squared sample."""
     picks = np.arange(0, len(data), max(1, len(data) // _SCALE_RECORDS))
-    power = np.mean(
-        [np.square(data.signals_mv(picks[i : i + 64])).mean(axis=(0, 2)) for i in range(0, len(picks), 64)], axis=0
-    )
-    return np.sqrt(power)[:, None].astype(np.float32)
+    powers = [np.square(data.signals_mv(picks[i : i + 64])).mean(axis=2) for i in range(0, len(picks), 64)]
+    return np.sqrt(np.concatenate(powers).mean(axis=0))[:, None].astype(np.float32)
 
 
 class FlowLearner(DenoisingLearner):
@@ -97,10 +95,11 @@ class FlowLearner(DenoisingLearner):
     The rhythm model, which is small, is fitted before the first step and stays as it is.
     """
 
+    config: FlowTraining
+
     def __init__(self, config: FlowTraining, store: EcgStore, fabric: Fabric, extra: EcgStore | None = None) -> None:
         refuse_extra(extra, config)
         super().__init__(config, select_data(store, config), fabric)
-        self.config = config
         self._scales_mv = lead_scales(self.data)
         self._hearts = measure_hearts(self.data, config.network.facts)
 

@@ -31,7 +31,7 @@ class Learner(Protocol):
         ...
 
     def begin_with(self, start: Model) -> None:
-        """Before the first step, take the weights of a model that fits (see require_fitting_start)."""
+        """Before the first step, take the weights of a model that fits (see require_start)."""
         ...
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
@@ -81,21 +81,29 @@ def require_finite(losses: Tensor, record_ids: Sequence[str], *, step: int) -> N
     )
 
 
-_FITTING = ("network", "schedule", "labels", "leads", "rate")
-
-
-def require_fitting_start(start: ModelConfig, wanted: ModelConfig) -> None:
-    """Check that a training of the model `wanted` can begin with the weights of `start`.
+def require_start(start: ModelConfig, config: TrainingConfig, data: TrainingData) -> None:
+    """Check that a training can begin with the weights of a model.
 
     Raises:
-        ConfigError: they differ in network, schedule, statements, leads or rate; names what differs.
+        ConfigError: they differ in network, schedule, statements, leads or rate (names what differs), or the model was
+            never saved, so that a resumed run could not tell whether it is the same.
     """
-    different = [name for name in _FITTING if getattr(start, name) != getattr(wanted, name)]
+    wanted = {
+        "network": config.network,
+        "schedule": getattr(config, "schedule", None),
+        "statements": data.labels.labels,
+        "leads": config.data.leads,
+        "rate": data.stores[0].rate,
+    }
+    theirs = {name: getattr(start, "labels" if name == "statements" else name) for name in wanted}
+    different = [name for name in wanted if theirs[name] != wanted[name]]
     if different:
         raise ConfigError(
-            f"expected a model to start from of the same {', '.join(_FITTING)} as {wanted.name}, got {start.name}, "
+            f"expected a model to start from that has the same {', '.join(wanted)} as {config.name}, got {start.name}, "
             f"which differs in {' and '.join(different)}; train the preset it came from, with the same settings"
         )
+    if not start.weights_sha256:
+        raise ConfigError(f"expected a saved model to start from, got {start.name} without a checksum; save_model it")
 
 
 def describe_model(

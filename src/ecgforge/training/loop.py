@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision, Precision
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
@@ -35,13 +36,15 @@ from ecgforge.generate import Generator
 from ecgforge.training.classifier import ClassifierLearner
 from ecgforge.training.diffusion import DiffusionLearner
 from ecgforge.training.flow import FlowLearner
-from ecgforge.training.learner import Learner, require_fitting_start
+from ecgforge.training.learner import Learner, require_start
 from ecgforge.training.optim import learning_rate_at
+from ecgforge.training.records import select_data
 from ecgforge.training.settings import (
     ClassifierTraining,
     DiffusionTraining,
     FlowTraining,
     TrainingConfig,
+    TrainingPrecision,
     WassersteinTraining,
 )
 from ecgforge.training.wasserstein import WassersteinLearner
@@ -84,11 +87,27 @@ class Status:
 Report = Callable[[Status], None]
 
 
-def make_fabric(*, device: str, devices: int, precision: str) -> Fabric:
+class MixedProducts(MixedPrecision):
+    """Products in bfloat16 while inputs keep their digits: little noise, late beats and high steps need them."""
+
+    def convert_input(self, data: Any) -> Any:
+        """As it is; Fabric's own rounds all of it."""
+        return data
+
+
+def _precision(word: str, device: str) -> Precision:
+    if word == "32-true":
+        return Precision()
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return MixedProducts("bf16-mixed", "cuda" if device == "gpu" else device)
+
+
+def make_fabric(*, device: str, devices: int, precision: TrainingPrecision) -> Fabric:
     """The devices to train on; under torchrun its processes decide, and `devices` is not looked at.
 
     Raises:
-        ConfigError: this machine has no such devices, or they do not know the precision.
+        ConfigError: this machine has no such devices.
     """
     nodes = 1
     if "TORCHELASTIC_RUN_ID" in os.environ:
@@ -102,10 +121,10 @@ def make_fabric(*, device: str, devices: int, precision: str) -> Fabric:
             devices=devices,
             num_nodes=nodes,
             strategy=strategy,
-            precision=precision,  # type: ignore[arg-type]  # a word from the configuration; Fabric checks it
+            plugins=[_precision(precision, device)],
         )
     except (ValueError, RuntimeError) as error:
-        raise ConfigError(f"cannot train on {devices} x {device!r} with precision {precision!r}: {error}") from error
+        raise ConfigError(f"cannot train on {devices} x {device!r}: {error}") from error
 
 
 class Run:
@@ -142,12 +161,13 @@ class Run:
         self.folder = folder
         self.fabric = fabric
         self._stores = (store,) if extra is None else (store, extra)
+        if start:
+            require_start(start.config, config, select_data(store, config))
         torch.manual_seed(config.seed)
         self.learner = LEARNERS[type(config)](config, store, fabric, extra)
         self.step = 0
         self._start = start.config if start else None
         if start:
-            require_fitting_start(start.config, self._model()[0])
             self.learner.begin_with(start)
         self._log: list[Status] = []
         self._resume()
@@ -179,7 +199,7 @@ class Run:
         self.step = state["step"]
 
     def _require_same_run(self, state: dict[str, Any], path: Path) -> None:
-        ours, theirs = self._identity(), state["identity"]
+        ours, theirs = self._identity(), {"start_from": "", **state["identity"]}
         different = [key for key in ours if ours[key] != theirs.get(key)]
         if different and not (set(different) <= _PLAN and self._shares_the_past(theirs, state["step"])):
             pairs = "; ".join(f"{key}: {theirs.get(key)} there, {ours[key]} here" for key in different)
@@ -370,31 +390,37 @@ def _train_to_the_end(run: Run, report: Report | None) -> None:
 
 
 class _Pace:
-    """Mean loss and speed since the last status."""
+    """Mean loss and speed since the last status; the first step, which prepares things, is not timed."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._losses: list[float] = []
+        self._timed = -1
         self._since = time.monotonic()
 
     def add(self, loss: float) -> None:
         self._losses.append(loss)
+        self._timed += 1
+        if self._timed == 0:
+            self._since = time.monotonic()
 
     def status(self) -> Status:
         run, config = self._run, self._run.config
-        seconds = time.monotonic() - self._since
+        timed = max(self._timed, 1)
+        seconds = max(time.monotonic() - self._since, 1e-9)
         loss = float(run.fabric.all_reduce(torch.tensor(sum(self._losses) / len(self._losses))))  # type: ignore[arg-type]
-        per_sample = seconds / (len(self._losses) * config.samples_at(run.step - 1))
+        per_sample = seconds / (timed * config.samples_at(run.step - 1))
         status = Status(
             step=run.step,
             total=config.total_steps,
             loss=loss,
             learning_rate=learning_rate_at(run.step - 1, config),
-            records_per_second=config.batch_size * len(self._losses) / seconds,
+            records_per_second=config.batch_size * timed / seconds,
             seconds_left=per_sample * _samples_left(config, run.step),
             score=run.learner.score,
         )
         self._losses.clear()
+        self._timed = 0
         self._since = time.monotonic()
         return status
 

@@ -17,6 +17,7 @@ from ecgforge.models.wavegan import WaveGanConfig
 from ecgforge.models.xresnet import XResNetConfig
 
 Ramp = Literal["linear", "cosine"]
+TrainingPrecision = Literal["32-true", "bf16-mixed"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class TrainingConfig:
         decay_from: Share of the steps after which the learning rate falls to zero; 1 keeps it constant.
         ramp: Shape of rise and fall.
         seed: Of initial weights, order of records, and every draw.
-        precision: Fabric's precision, e.g. "32-true" or "bf16-mixed".
+        precision: "32-true", or "bf16-mixed": matrix products in bfloat16, weights, inputs and optimiser in float32.
         checkpoint_minutes: Longest time a crash can lose.
         sample_minutes: Between pictures of samples; 0 for none.
         keep_models_at: Steps after which the model is kept in RUN/kept/STEP, to see how it grew.
@@ -97,7 +98,7 @@ class TrainingConfig:
     decay_from: float = 1.0
     ramp: Ramp = "linear"
     seed: int = 0
-    precision: str = "32-true"
+    precision: TrainingPrecision = "32-true"
     checkpoint_minutes: float = 5.0
     sample_minutes: float = 20.0
     keep_models_at: tuple[int, ...] = ()

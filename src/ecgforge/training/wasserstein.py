@@ -21,7 +21,7 @@ from ecgforge.training.optim import learning_rate_at
 from ecgforge.training.records import TrainingData, cut_window, example_stream, examples_of, picks_of, select_data
 from ecgforge.training.settings import WassersteinTraining
 
-_SHUFFLE = 3  # purpose of the random streams of phase shuffle; 0 to 2 are taken by sampling, order and examples
+_SHUFFLE = 3  # purpose of the random streams of phase shuffle, 4 for the generator's; records.py has the others
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,15 +96,8 @@ class WassersteinLearner:
         return torch.optim.Adam(network.parameters(), lr=config.learning_rate, betas=config.betas, fused=True)
 
     def begin_with(self, start: Model) -> None:
-        """Not possible.
-
-        Raises:
-            ConfigError: always; the critic is not part of a model.
-        """
-        raise ConfigError(
-            f"expected no model to start from for {self.config.name}: it would need the critic of {start.config.name}, "
-            "which models do not hold; to go on with a run, repeat its command"
-        )
+        """Take the weights of a generator; the critic, which models do not hold, begins anew."""
+        self.generator.load_state_dict(start.network.state_dict())
 
     def take_step(self, step: int) -> float:
         """`critic_steps` updates of the critic, one of the generator.
