@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from ecgforge.errors import LabelError
 from ecgforge.labels import (
     LABEL_SETS,
-    LabelVocabulary,
     all_statements,
     format_statements,
     parse_statements,
@@ -149,22 +148,3 @@ def test_unknown_statement_is_never_left_out_silently():
 def test_unknown_label_set_is_refused_with_a_suggestion():
     with pytest.raises(LabelError, match=r"did you mean .*diagnostic"):
         vocabulary("diagnostics")
-
-
-def test_different_vocabularies_name_both_and_the_first_difference():
-    ours, theirs = vocabulary("all"), vocabulary("diagnostic")
-    with pytest.raises(
-        LabelError, match=r"the model .*'all' \(71.*the store .*'diagnostic' \(44.*ABQRS against"
-    ) as caught:
-        ours.require_same(theirs, ours="the model", theirs="the store")
-    assert "rebuild" in str(caught.value)
-    with pytest.raises(LabelError, match="one is longer"):
-        ours.require_same(LabelVocabulary("custom", CODES[:-1]), ours="a", theirs="b")
-
-
-def test_same_labels_in_another_order_are_not_the_same():
-    with pytest.raises(LabelError, match="1AVB against 2AVB"):
-        vocabulary().require_same(
-            LabelVocabulary("custom", (CODES[1], CODES[0], *CODES[2:])), ours="the model", theirs="the store"
-        )
-    assert vocabulary().require_same(LabelVocabulary("custom", CODES), ours="a", theirs="b") is None

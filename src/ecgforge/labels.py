@@ -2,7 +2,7 @@
 
 The canonical order is alphabetical by code (1AVB, 2AVB, 3AVB, ABQRS, AFIB, ...), as in SSSD-ECG
 (arXiv 2301.08227). Codes, groups and classes are those of PTB-XL (Wagner et al. 2020, Table 3 and
-scp_statements.csv). A vocabulary travels with every store and every model; a mismatch is an error that names both.
+scp_statements.csv). A vocabulary travels with every store and every model.
 """
 
 import csv
@@ -165,21 +165,6 @@ class LabelVocabulary:
     def describe(self) -> str:
         """Short text for messages: name, size and ends of the vocabulary."""
         return f"{self.name!r} ({len(self)} labels, {self.labels[0]} ... {self.labels[-1]})"
-
-    def require_same(self, other: "LabelVocabulary", *, ours: str, theirs: str) -> None:
-        """Check that two vocabularies have the same labels in the same order.
-
-        Raises:
-            LabelError: they differ; the message names both and the first difference.
-        """
-        if self.labels == other.labels:
-            return
-        pairs = zip(self.labels, other.labels, strict=False)
-        first = next((f"{a} against {b}" for a, b in pairs if a != b), "one is longer")
-        raise LabelError(
-            f"{ours} uses the label set {self.describe()} but {theirs} uses {other.describe()}; "
-            f"first difference: {first}; rebuild one of them with the other's label set"
-        )
 
 
 def vocabulary(name: str = "all") -> LabelVocabulary:

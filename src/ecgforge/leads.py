@@ -58,11 +58,6 @@ def twelve_from_eight_matrix() -> Float[np.ndarray, "12 8"]:
     return matrix
 
 
-def eight_from_twelve(twelve: Float[np.ndarray, "*B 12 L"]) -> Float[np.ndarray, "*B 8 L"]:
-    """The model's eight leads (I, V1-V6, aVF) of signals in standard order, mV; a selection, nothing computed."""
-    return twelve[..., [STANDARD_LEADS.index(lead) for lead in MODEL_LEADS], :]
-
-
 def twelve_from_eight(eight: Float[np.ndarray, "*B 8 L"]) -> Float[np.ndarray, "*B 12 L"]:
     """All twelve leads in standard order from the model's eight, mV; dtype kept."""
     return np.matmul(twelve_from_eight_matrix().astype(eight.dtype), eight)

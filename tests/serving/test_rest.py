@@ -5,6 +5,7 @@ import re
 import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from ecgforge.checkpoints.native import Model, build_network
 from ecgforge.evaluation.interpolation import mix_statements
 from ecgforge.facts import FACTS, Facts
 from ecgforge.formats import FORMATS, read_record, write_record
 from ecgforge.generate import Generator
+from ecgforge.labels import vocabulary
 from ecgforge.record import EcgRecord, Provenance
 from ecgforge.sampling import Job, SamplingOptions
 from ecgforge.serving.rest import PAGE, make_app
@@ -192,6 +195,18 @@ def test_facts_reach_the_generator(knowing_client: TestClient, knowing: Generato
         (without,) = made(knowing_client, kind="samples", statements="AFIB", **others)
         assert without["signal_mv"] != answers[0]["signal_mv"]
         assert without.get(fact) is None
+
+
+def test_statements_of_one_class_have_nothing_between_them(generator: Generator) -> None:
+    labels = vocabulary("superdiagnostic").labels
+    network = replace(generator.config.network, labels=len(labels))
+    config = replace(generator.config, label_set="superdiagnostic", labels=labels, network=network)
+    classes = Generator(Model(config, build_network(network)))
+    with TestClient(make_app(classes), base_url=HERE) as client:
+        answer = client.post("/jobs", json={"kind": "interpolation", "a": "IMI", "b": "AMI", **FAST})
+        assert answer.status_code == 422
+        assert "IMI and AMI share a class" in problem(answer)
+        assert client.post("/jobs", json={"kind": "interpolation", "a": "IMI", "b": "NORM", **FAST}).status_code == 202
 
 
 def test_facts_hold_for_all_steps_of_an_interpolation(knowing_client: TestClient, knowing: Generator) -> None:

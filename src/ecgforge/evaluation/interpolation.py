@@ -95,8 +95,8 @@ def interpolate(
             f"got {generator.length} samples at {generator.config.rate:g} Hz"
         )
     first, second = _statement_set(a), _statement_set(b)
+    require_mixable(generator.config.vocabulary, first, second, alphas=grades)
     mixed = [mix_statements(first, second, alpha=alpha) for alpha in grades]
-    _require_mixable(generator.config.vocabulary, first, second, alphas=grades, mixed=mixed)
     jobs = [Job(index, statements) for statements in mixed for index in range(n)]
     made = list(generator.sample_each(jobs, seed=seed, options=options, progress=progress))
     records = tuple(tuple(made[start : start + n]) for start in range(0, len(made), n))
@@ -119,18 +119,20 @@ def _statement_set(given: str | Mapping[str, float]) -> dict[str, float]:
     return {statement(code).code: float(grade) for code, grade in given.items()}
 
 
-def _require_mixable(
-    vocabulary: LabelVocabulary,
-    a: Mapping[str, float],
-    b: Mapping[str, float],
-    *,
-    alphas: Sequence[float],
-    mixed: Sequence[Mapping[str, float]],
+def require_mixable(
+    vocabulary: LabelVocabulary, a: Mapping[str, float], b: Mapping[str, float], *, alphas: Sequence[float]
 ) -> None:
-    # A class of statements counts with its largest grade, so two statements of one class do not mix linearly.
+    """Check that something lies between two statement sets for a model of this vocabulary.
+
+    A class of statements counts with its largest grade, so two statements of one class do not mix linearly.
+
+    Raises:
+        LabelError: the sets share a class, or the model does not know a statement.
+    """
     end, start = vocabulary.encode(a, strict=True), vocabulary.encode(b, strict=True)
-    for alpha, statements in zip(alphas, mixed, strict=True):
-        if not np.allclose(vocabulary.encode(statements), alpha * end + (1 - alpha) * start, atol=1e-6):
+    for alpha in alphas:
+        mixed = vocabulary.encode(mix_statements(a, b, alpha=alpha))
+        if not np.allclose(mixed, alpha * end + (1 - alpha) * start, atol=1e-6):
             raise LabelError(
                 f"{format_statements(a)} and {format_statements(b)} share a class of the label set "
                 f"{vocabulary.describe()}, so nothing lies between them for this model; choose other statements"

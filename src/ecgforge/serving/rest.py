@@ -32,6 +32,7 @@ from ecgforge.serving.service.files import Download, record_files, record_pictur
 from ecgforge.serving.service.guard import Guard
 from ecgforge.serving.service.jobs import JobQueue, Limits, NoSuchJobError, NotReadyError, Order, QueueFullError
 from ecgforge.serving.service.messages import (
+    InterpolationRequest,
     JobAnswer,
     JobRequest,
     LimitsAnswer,
@@ -196,6 +197,8 @@ def _add_jobs(app: FastAPI, generator: Generator, queue: JobQueue, limits: Limit
     def start_job(request: JobRequest, response: Response) -> JobAnswer:
         """Ask for synthetic ECGs. The answer names the job; ask for its state until it has ended."""
         options = SamplingOptions(sampler=request.sampler, steps=request.steps, guidance=request.guidance)
+        if isinstance(request, InterpolationRequest):
+            request.require_mixable(generator.config.vocabulary)
         _require_within(limits, records=_size_of(request), calls=generator.plan(options).calls)
         status = queue.submit(Order(jobs=request.jobs(), seed=request.seed, options=options))
         response.headers["Location"] = f"/jobs/{status.job_id}"

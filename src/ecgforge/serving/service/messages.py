@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ecgforge.errors import LabelError
-from ecgforge.evaluation.interpolation import GRADES, mix_statements
+from ecgforge.evaluation.interpolation import GRADES, mix_statements, require_mixable
 from ecgforge.facts import Facts
-from ecgforge.labels import all_statements, parse_statements, statement
+from ecgforge.labels import LabelVocabulary, all_statements, parse_statements, statement
 from ecgforge.record import EcgRecord
 from ecgforge.sampling import Job, SamplerName
 from ecgforge.serving.service.jobs import JobStatus, State
@@ -78,6 +78,14 @@ class InterpolationRequest(_Sampling):
     b: Grades | Text = Field(description="Statements at grade 0.", examples=["CLBBB,SR"])
     grades: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(GRADES, min_length=1, description="Shares of a.")
     index: Seed = Field(0, description="Record index within the seed: which noise.")
+
+    def require_mixable(self, vocabulary: LabelVocabulary) -> None:
+        """Check that something lies between both sets for a model of this vocabulary.
+
+        Raises:
+            LabelError: there is not.
+        """
+        require_mixable(vocabulary, _statement_set(self.a), _statement_set(self.b), alphas=self.grades)
 
     def jobs(self) -> tuple[Job, ...]:
         """Record indices and facts, all the same, and mixed statements.
