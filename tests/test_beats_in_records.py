@@ -12,6 +12,7 @@ from ecgforge.diffusion.flow import level_at
 from ecgforge.diffusion.windows import windowed
 from ecgforge.facts import Facts
 from ecgforge.generate import Generator
+from ecgforge.r_peaks import bridge_gaps
 from ecgforge.sampling import Job, SamplingOptions
 
 PLAIN = SamplingOptions(steps=2, guidance=1.0)
@@ -68,3 +69,28 @@ def test_each_window_of_a_long_record_has_its_own_beats(generator: Generator) ->
     assert torch.equal(generator.denoiser(condition, beats=beats, options=PLAIN)(x, level), expected)
     first = generator.denoiser(condition, beats=beats[:, :length].flip(1), options=PLAIN)
     assert not torch.allclose(first(x[:, :, :length], level), window_at(0)(x[:, :, :length], level), atol=1e-3)
+
+
+def missing_in(samples: int, *gaps: tuple[int, int]) -> np.ndarray:
+    missing = np.zeros(samples, dtype=bool)
+    for first, behind in gaps:
+        missing[first:behind] = True
+    return missing
+
+
+def test_beats_hidden_by_a_gap_are_put_where_an_even_rhythm_has_them() -> None:
+    peaks = np.arange(40, 1000, 80)
+    missing = missing_in(1000, (0, 130), (400, 590), (900, 1000))
+    false = np.sort(np.append(peaks, 410))  # what is found within a gap is not believed
+    np.testing.assert_array_equal(bridge_gaps(false, missing), peaks)
+    np.testing.assert_array_equal(bridge_gaps(peaks, missing_in(1000)), peaks)
+
+
+def test_a_gap_that_hides_no_whole_interval_hides_no_beat() -> None:
+    peaks = np.array([100, 190, 285, 370])
+    np.testing.assert_array_equal(bridge_gaps(peaks, missing_in(450, (200, 280))), peaks)
+
+
+def test_where_no_interval_is_whole_nothing_is_guessed() -> None:
+    np.testing.assert_array_equal(bridge_gaps(np.array([100, 300]), missing_in(450, (150, 250))), [100, 300])
+    assert len(bridge_gaps(np.array([], dtype=np.int64), missing_in(450, (150, 250)))) == 0

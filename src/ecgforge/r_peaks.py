@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import butter, find_peaks, sosfiltfilt
 
@@ -90,6 +91,28 @@ def mark_known_beats(peaks: Int[np.ndarray, " N"], samples: int) -> Float[np.nda
     if len(peaks) < FEWEST_BEATS:
         return np.full(samples, np.nan, dtype=np.float32)
     return mark_beats(peaks[peaks < samples], samples)
+
+
+def bridge_gaps(peaks: Int[np.ndarray, " N"], missing: Bool[np.ndarray, " L"]) -> Int[np.ndarray, " M"]:
+    """R peaks with those that a gap hides put where the rhythm around it expects them: evenly, at its median interval.
+
+    Args:
+        peaks: Sample positions, ascending; those within a gap are not believed.
+        missing: Which samples nothing is known of.
+    """
+    known = peaks[~missing[peaks]]
+    hidden = np.append(0, np.cumsum(missing))
+    between = [bool(hidden[q] - hidden[p]) for p, q in pairwise(known)]
+    whole = [q - p for (p, q), gap in zip(pairwise(known), between, strict=True) if not gap]
+    if not whole:
+        return known
+    typical = float(np.median(whole))
+    guessed = [np.arange(known[0] - typical, 0, -typical), np.arange(known[-1] + typical, len(missing) - 1, typical)]
+    for (p, q), gap in zip(pairwise(known), between, strict=True):
+        if gap:
+            guessed.append(np.linspace(p, q, max(1, round((q - p) / typical)) + 1)[1:-1])
+    places = np.concatenate(guessed).round().astype(known.dtype)
+    return np.sort(np.concatenate([known, places[missing[places]]]))
 
 
 def measure_facts(record: EcgRecord) -> Facts:

@@ -22,7 +22,7 @@ from ecgforge.generate import Generator
 from ecgforge.labels import parse_statements
 from ecgforge.leads import STANDARD_LEADS, complete_twelve
 from ecgforge.models.s4 import kernels_kept
-from ecgforge.r_peaks import find_r_peaks, mark_known_beats
+from ecgforge.r_peaks import bridge_gaps, find_r_peaks, mark_known_beats
 from ecgforge.record import EcgRecord, Patient, Provenance
 from ecgforge.rng import record_stream
 from ecgforge.sampling import Job, SamplingOptions, most_steps
@@ -47,7 +47,8 @@ def complete(
     """Twelve leads from those a record has; samples that are NaN are filled as well.
 
     What is given stays as it is. What is made is drawn from the model given all of it, so that several completions of
-    one record show what its leads leave open. Beats are found in the leads that are given throughout.
+    one record show what its leads leave open. Beats are found in what is given; those that a gap hides in all leads are
+    put at the intervals around it.
 
     Args:
         generator: A diffusion model; its rate is the record's.
@@ -318,11 +319,20 @@ def _condition(
 
 
 def _beats(generator: Generator, record: EcgRecord) -> Float[np.ndarray, " L"] | None:
-    """The record's beats as the network is told, found in the leads it has throughout; None if there are none."""
-    whole = [lead for lead, row in zip(record.leads, record.signal, strict=True) if np.isfinite(row).all()]
-    if not generator.knows_beats or not whole:
+    """The record's beats as the network is told; those hidden by a gap in all leads are put where they are due.
+
+    They are found in the leads that are there throughout, or else in all leads with straight lines across the gaps.
+    """
+    if not generator.knows_beats:
         return None
-    return mark_known_beats(find_r_peaks(record, leads=whole), record.signal.shape[1])
+    there = np.isfinite(record.signal)
+    given = there.all(axis=1) if there.all(axis=1).any() else there.any(axis=1)
+    place = np.arange(record.signal.shape[1])
+    pairs = zip(record.signal[given], there[given], strict=True)
+    rows = [np.interp(place, place[known], row[known]) for row, known in pairs]
+    leads = tuple(lead for lead, taken in zip(record.leads, given, strict=True) if taken)
+    peaks = find_r_peaks(replace(record, signal=np.array(rows, dtype=np.float32), leads=leads), leads=leads)
+    return mark_known_beats(bridge_gaps(peaks, ~there[given].any(axis=0)), len(place))
 
 
 def _twelve_from_units(generator: Generator) -> Float[np.ndarray, "12 C"]:
