@@ -97,8 +97,11 @@ def bridge_gaps(peaks: Int[np.ndarray, " N"], missing: Bool[np.ndarray, " L"]) -
     """R peaks with those that a gap hides put where the rhythm around it expects them: evenly, at its median interval.
 
     Args:
-        peaks: Sample positions, ascending; those within a gap are not believed.
-        missing: Which samples nothing is known of.
+        peaks: (N,) sample positions, ascending; those within a gap are not believed.
+        missing: (L,) which samples nothing is known of.
+
+    Returns:
+        (M,) sample positions, ascending; nothing is guessed where no interval is free of gaps.
     """
     known = peaks[~missing[peaks]]
     hidden = np.append(0, np.cumsum(missing))
