@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from ecgforge.data.signs import CHANGES
 from ecgforge.errors import ConfigError
-from ecgforge.rng import record_stream
+from ecgforge.rng import Purpose, record_stream
 
 
 def draws(seed: int, index: int, *, purpose: int = 0, n: int = 1000) -> np.ndarray:
@@ -70,3 +71,9 @@ def test_out_of_range_is_refused_by_name(place, value):
 def test_largest_values_are_accepted():
     largest = 2**63 - 1
     assert np.isfinite(record_stream(largest, largest, purpose=largest).standard_normal())
+
+
+def test_statement_signs_keep_their_own_purposes():
+    reserved = range(Purpose.STATEMENT_SIGNS, Purpose.STATEMENT_SIGNS + 90)
+    assert len(CHANGES) <= len(reserved)
+    assert [purpose for purpose in Purpose if purpose in reserved] == [Purpose.STATEMENT_SIGNS]

@@ -22,9 +22,7 @@ from ecgforge.data.store import EcgStore
 from ecgforge.errors import DataError
 from ecgforge.labels import LabelVocabulary, vocabulary
 from ecgforge.leads import STANDARD_LEADS, canonical_lead
-from ecgforge.rng import record_stream
-
-_WINDOW = 6  # purpose of the random streams that windows are drawn from
+from ecgforge.rng import Purpose, record_stream
 
 
 class EcgDataset(Dataset[tuple[Float32[Tensor, "C L"], Float32[Tensor, " K"]]]):
@@ -103,7 +101,7 @@ class EcgDataset(Dataset[tuple[Float32[Tensor, "C L"], Float32[Tensor, " K"]]]):
         if last == 0:
             return 0
         # One stream a record; within it one draw an epoch, so that all epochs differ.
-        stream = record_stream(self._seed, number, purpose=_WINDOW)
+        stream = record_stream(self._seed, number, purpose=Purpose.WINDOW)
         return int(stream.integers(last + 1, size=int(self._epoch) + 1)[-1])
 
 

@@ -29,7 +29,7 @@ from ecgforge.models.sssd import SssdConfig
 from ecgforge.models.wavegan import WaveGanConfig
 from ecgforge.r_peaks import mark_beats
 from ecgforge.record import EcgRecord, Patient, Provenance
-from ecgforge.rng import record_stream
+from ecgforge.rng import Purpose, record_stream
 from ecgforge.sampling import (
     Job,
     Others,
@@ -46,7 +46,6 @@ Progress = Callable[[int, int], None]
 DEFAULT_MODEL = SHIPPED["default"].folder
 
 _DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_RHYTHM = 3  # purpose of the random streams that beats are drawn from; noise has its own
 
 
 def _share_of(progress: Progress | None, calls: int, *, start: int, size: int) -> Progress | None:
@@ -230,7 +229,7 @@ class Generator:
         times = rhythm.draw_beats(
             condition,
             seconds=samples / rate,
-            stream=record_stream(seed, job.index, purpose=_RHYTHM),
+            stream=record_stream(seed, job.index, purpose=Purpose.RHYTHM),
             heart_rate=job.facts.heart_rate,
         )
         return mark_beats((times * rate).astype(np.int64), samples)

@@ -24,12 +24,11 @@ from ecgforge.leads import STANDARD_LEADS, complete_twelve
 from ecgforge.models.s4 import kernels_kept
 from ecgforge.r_peaks import bridge_gaps, find_r_peaks, mark_known_beats
 from ecgforge.record import EcgRecord, Patient, Provenance
-from ecgforge.rng import record_stream
+from ecgforge.rng import Purpose, record_stream
 from ecgforge.sampling import Job, SamplingOptions, most_steps
 
 Progress = Callable[[int, int], None]
 
-_DRAW = 9  # purpose of the random streams: not 0, whose draws made the generated record that is completed or varied
 _VARYING_STEPS = 20
 _FINEST = 200  # levels that the start of a variant is looked for on
 
@@ -281,7 +280,8 @@ def _draw(
     told = None if beats is None else torch.from_numpy(beats[None]).to(generator.device)
     made = []
     for index in range(n):
-        stream = record_stream(seed, index, purpose=_DRAW)
+        # Not the stream of generation, whose draws may have made the very record that is completed or varied.
+        stream = record_stream(seed, index, purpose=Purpose.COMPLETION)
 
         def noise(stream: np.random.Generator = stream) -> Tensor:
             return torch.from_numpy(stream.standard_normal((1, *shape), dtype=np.float32)).to(generator.device)

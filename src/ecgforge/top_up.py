@@ -22,13 +22,11 @@ from ecgforge.errors import ConfigError, DataError, LabelError
 from ecgforge.generate import Generator
 from ecgforge.labels import LabelVocabulary, all_statements, parse_statements, statement
 from ecgforge.leads import STANDARD_LEADS
-from ecgforge.rng import record_stream
+from ecgforge.rng import Purpose, record_stream
 from ecgforge.sampling import Job, SamplingOptions
 
 Statements = str | Mapping[str, float]
 Progress = Callable[[int, int], None]
-
-_DRAW = 7  # purpose of the random streams that choose whose statements are taken
 
 
 class ToppedUp(NamedTuple):
@@ -75,7 +73,7 @@ def plan_top_up(
     taken: list[int] = []
     order = list(all_statements())
     for code in sorted(having, key=lambda code: (len(having[code]), order.index(code))):
-        stream = record_stream(seed, order.index(code), purpose=_DRAW)
+        stream = record_stream(seed, order.index(code), purpose=Purpose.TOP_UP)
         while counts[code] < minimum:
             number = int(stream.choice(having[code]))
             taken.append(number)

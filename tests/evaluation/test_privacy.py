@@ -30,7 +30,7 @@ from ecgforge.models.wavegan import WaveGanConfig
 from ecgforge.models.xresnet import XResNet1d, XResNetConfig
 from ecgforge.r_peaks import find_r_peaks, mark_known_beats, measure_facts
 from ecgforge.record import EcgRecord, Patient, Provenance
-from ecgforge.rng import record_stream
+from ecgforge.rng import Purpose, record_stream
 from ecgforge.training.flow import lead_scales
 from ecgforge.training.records import select_data
 from ecgforge.training.settings import FlowTraining, Stage
@@ -279,7 +279,7 @@ def test_error_of_a_velocity_predicting_network_is_its_loss(real: EcgStore) -> N
 
 
 def the_noise(*, seed: int) -> Tensor:
-    stream = record_stream(seed, 0, purpose=300)
+    stream = record_stream(seed, 0, purpose=Purpose.DENOISING_NOISE)
     return torch.from_numpy(stream.standard_normal((len(MODEL_LEADS), SAMPLES), dtype=np.float32))
 
 

@@ -20,17 +20,10 @@ from ecgforge.errors import ConfigError, DataError, LabelError
 from ecgforge.evaluation import reading_kit
 from ecgforge.evaluation.reading_form import FORM_COLUMNS
 from ecgforge.evaluation.reading_kit import Key, Kit, check_kit, make_kit
-from ecgforge.evaluation.reading_pairs import (
-    DRAW_REAL,
-    DRAW_SYNTHETIC,
-    choose_sets,
-    draw_records,
-    require_sets,
-    rows_by_set,
-    statement_set,
-)
+from ecgforge.evaluation.reading_pairs import choose_sets, draw_records, require_sets, rows_by_set, statement_set
 from ecgforge.evaluation.sheet_files import pad_pdf, pad_png
 from ecgforge.record import EcgRecord, Patient, Provenance
+from ecgforge.rng import Purpose
 
 SETS = ("NORM,SR", "CLBBB,SR")
 
@@ -332,7 +325,7 @@ def test_records_are_drawn_from_their_set_and_again_the_same(store: EcgStore) ->
     def drawn(seed: int, purpose: int) -> list[str]:
         return [entry.record_id for entry in draw_records(store, rows, sets, seed=seed, purpose=purpose)]
 
-    assert drawn(0, DRAW_REAL) == drawn(0, DRAW_REAL)
-    seen = [drawn(seed, purpose) for seed in range(20) for purpose in (DRAW_REAL, DRAW_SYNTHETIC)]
+    assert drawn(0, Purpose.REAL_READING) == drawn(0, Purpose.REAL_READING)
+    seen = [drawn(seed, purpose) for seed in range(20) for purpose in (Purpose.REAL_READING, Purpose.SYNTHETIC_READING)]
     assert [set(ids) for ids in zip(*seen, strict=True)] == [{"5"}, {"0", "2", "3"}, {"1", "4"}]
     assert seen[::2] != seen[1::2]

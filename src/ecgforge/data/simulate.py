@@ -27,12 +27,9 @@ from ecgforge.data.signs import CHANGES, COMBINATIONS, CONTRADICTIONS
 from ecgforge.errors import ConfigError, LabelError
 from ecgforge.labels import parse_statements, statement
 from ecgforge.record import EcgRecord, Patient, Provenance
-from ecgforge.rng import record_stream
+from ecgforge.rng import Purpose, record_stream
 
 SLOWEST_RATE = 100.0  # Hz; below it the QRS complex does not fit under half the rate
-
-# Purposes of a record's random streams; a statement's own stream has the purpose of its row in CHANGES.
-_HEART, _BEATS, _ATRIA, _NOISE, _PATIENT, _CHOICE, _FIRST_STATEMENT = 100, 101, 102, 103, 104, 105, 110
 
 
 @dataclass(frozen=True)
@@ -111,10 +108,10 @@ def simulate_with_truth(
     if heart is None:
         heart = heart_with(grades, seed=seed, index=index)
     times = np.arange(round(seconds * rate)) / rate
-    beats = draw_beats(heart, float(seconds), record_stream(seed, index, purpose=_BEATS))
-    signal = _clean_signal(heart, beats, times, record_stream(seed, index, purpose=_ATRIA))
+    beats = draw_beats(heart, float(seconds), record_stream(seed, index, purpose=Purpose.BEATS))
+    signal = _clean_signal(heart, beats, times, record_stream(seed, index, purpose=Purpose.ATRIA))
     if noise:
-        signal = signal + electrode_noise(times, record_stream(seed, index, purpose=_NOISE))
+        signal = signal + electrode_noise(times, record_stream(seed, index, purpose=Purpose.ELECTRODE_NOISE))
     record = EcgRecord(
         signal=signal.astype(np.float32),
         rate=float(rate),
@@ -136,17 +133,17 @@ def heart_with(statements: Mapping[str, float] | Sequence[str] | str, *, seed: i
         LabelError: a statement is unknown, has no simulated signs, or contradicts another.
     """
     grades = _grades(statements)
-    heart = draw_heart(record_stream(seed, index, purpose=_HEART))
+    heart = draw_heart(record_stream(seed, index, purpose=Purpose.HEART))
     for row, (code, change) in enumerate(CHANGES.items()):
         if code in grades:
-            heart = change(heart, record_stream(seed, index, purpose=_FIRST_STATEMENT + row))
+            heart = change(heart, record_stream(seed, index, purpose=Purpose.STATEMENT_SIGNS + row))
     return heart
 
 
 def draw_patient(*, seed: int, index: int) -> Patient:
     """Who a record belongs to: every seventh record is a second one of the patient before."""
     number = index - 1 if index % 7 == 0 and index > 0 else index
-    stream = record_stream(seed, number, purpose=_PATIENT)
+    stream = record_stream(seed, number, purpose=Purpose.PATIENT)
     age = float(np.clip(np.rint(stream.normal(60, 17)), 18, 89))
     return Patient(patient_id=str(number), age=age, sex=str(stream.choice(["male", "female"])))
 
@@ -154,7 +151,7 @@ def draw_patient(*, seed: int, index: int) -> Patient:
 def draw_statements(*, seed: int, index: int) -> dict[str, float]:
     """The statements of a record of a simulated data set, drawn from COMBINATIONS."""
     shares = np.array(list(COMBINATIONS.values()), dtype=np.float64)
-    stream = record_stream(seed, index, purpose=_CHOICE)
+    stream = record_stream(seed, index, purpose=Purpose.STATEMENTS)
     return parse_statements(str(stream.choice(list(COMBINATIONS), p=shares / shares.sum())))
 
 

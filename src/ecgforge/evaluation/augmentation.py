@@ -19,11 +19,9 @@ from ecgforge.evaluation.studies import PATHOLOGY_MEASURES, Study
 from ecgforge.generate import Generator
 from ecgforge.labels import custom_vocabulary
 from ecgforge.labels import statement as named_statement
-from ecgforge.rng import record_stream
+from ecgforge.rng import Purpose, record_stream
 from ecgforge.training.records import label_vocabulary, select_data
 from ecgforge.training.settings import ClassifierTraining
-
-_KEPT, _COPIED = 4, 5  # purposes of the random streams: which real records are kept, whose statements are copied
 
 
 def study_augmentation(
@@ -97,7 +95,7 @@ def real_part(real: EcgStore, recipe: ClassifierTraining, *, records: int | None
     if records is not None:
         if not 1 <= records <= len(rows):
             raise ConfigError(f"expected 1 to {len(rows)} real records to learn from, got {records}")
-        rows = np.sort(record_stream(0, 0, purpose=_KEPT).permutation(rows)[:records])
+        rows = np.sort(record_stream(0, 0, purpose=Purpose.KEPT_REAL).permutation(rows)[:records])
     rows = np.concatenate([rows, real.rows(folds=recipe.validation_folds)])
     return _in_memory(real, real.index.iloc[rows], real.signals[rows], source=real.manifest.full_source)
 
@@ -127,7 +125,7 @@ def _positives(study: Study, learned: EcgStore, statement: str, *, count: int, m
     having = rows_having(learned, statement, study.protocol.classifier)
     if not len(having):
         raise DataError(f"expected records with {statement} to learn from, got none; take more --real-records")
-    picked = np.resize(record_stream(0, 0, purpose=_COPIED).permutation(having), count)
+    picked = np.resize(record_stream(0, 0, purpose=Purpose.COPIED).permutation(having), count)
     index = learned.index.iloc[picked]
     names = [f"{number:05d}-of-{name}" for number, name in enumerate(index["record_id"])]  # each once
     originals = _in_memory(

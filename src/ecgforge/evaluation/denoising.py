@@ -25,11 +25,10 @@ from ecgforge.models.patch_s4 import PatchS4Config
 from ecgforge.models.s4 import kernels_kept
 from ecgforge.models.sssd import SssdConfig
 from ecgforge.r_peaks import find_r_peaks, mark_known_beats, measure_facts
-from ecgforge.rng import record_stream
+from ecgforge.rng import Purpose, record_stream
 
 NOISE_SHARES = (0.1, 0.3, 1.0, 3.0)  # noise over signal: from where details are at stake to where beats find places
 _TYPICAL_MV = 0.25  # root mean square of an ECG lead, for models that see millivolts
-_NOISE = 300  # purpose of the random streams
 _BATCH = 16  # records; changes memory and speed, not the result
 
 Progress = Callable[[int, int], None]
@@ -190,7 +189,9 @@ def _length(config: ModelConfig) -> int:
 
 
 def _noise(shape: tuple[int, int], *, seed: int, draw: int) -> Float[Tensor, "C L"]:
-    return torch.from_numpy(record_stream(seed, draw, purpose=_NOISE).standard_normal(shape, dtype=np.float32))
+    return torch.from_numpy(
+        record_stream(seed, draw, purpose=Purpose.DENOISING_NOISE).standard_normal(shape, dtype=np.float32)
+    )
 
 
 def _network_signals(

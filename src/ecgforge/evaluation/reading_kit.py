@@ -36,10 +36,9 @@ from ecgforge.evaluation.sheet_files import Progress, SheetChecksums, write_shee
 from ecgforge.formats.atomic import write_whole
 from ecgforge.labels import format_statements
 from ecgforge.record import EcgRecord, Patient
-from ecgforge.rng import record_stream
+from ecgforge.rng import Purpose, record_stream
 
 KEY_VERSION = 1
-_SHUFFLE = 202  # purpose of a random stream; reading_pairs.py has the ones before
 
 
 @dataclass(frozen=True)
@@ -246,7 +245,7 @@ def _shuffled(real: Sequence[EcgRecord], synthetic: Sequence[EcgRecord], *, seed
     sheets += [_Sheet(_blinded(right, left.patient), right, True) for left, right in zip(real, synthetic, strict=True)]
     # Of the signals too: an order that followed from the seed alone would be known after the first kit.
     signals = hashlib.sha256(b"".join(sheet.shown.signal.tobytes() for sheet in sheets))
-    stream = record_stream(seed, int.from_bytes(signals.digest()[:7], "big"), purpose=_SHUFFLE)
+    stream = record_stream(seed, int.from_bytes(signals.digest()[:7], "big"), purpose=Purpose.READING_ORDER)
     return [sheets[position] for position in stream.permutation(len(sheets))]
 
 

@@ -7,10 +7,9 @@ from ecgforge.data.store import EcgStore
 from ecgforge.errors import DataError
 from ecgforge.labels import format_statements, parse_statements
 from ecgforge.record import EcgRecord
-from ecgforge.rng import record_stream
+from ecgforge.rng import Purpose, record_stream
 
 TRUSTED = 2  # label quality of statements that are exact
-DRAW_REAL, DRAW_SYNTHETIC = 200, 201  # purposes of random streams
 
 Rows = Mapping[str, Sequence[int]]
 """Rows of a store by statement set, each set as the text of `statement_set`."""
@@ -85,7 +84,7 @@ def require_sets(wanted: Sequence[str], *, available: Callable[[str], bool], whe
     return sets
 
 
-def draw_records(store: EcgStore, rows: Rows, sets: Sequence[str], *, seed: int, purpose: int) -> list[EcgRecord]:
+def draw_records(store: EcgStore, rows: Rows, sets: Sequence[str], *, seed: int, purpose: Purpose) -> list[EcgRecord]:
     """One record of each set, drawn at random; the same seed draws the same records.
 
     Args:
@@ -93,7 +92,7 @@ def draw_records(store: EcgStore, rows: Rows, sets: Sequence[str], *, seed: int,
         rows: Its rows by statement set.
         sets: The sets, in the order wanted.
         seed: The user's seed.
-        purpose: DRAW_REAL or DRAW_SYNTHETIC: a twin is not drawn because its original was.
+        purpose: REAL_READING or SYNTHETIC_READING: a twin is not drawn because its original was.
     """
     streams = [record_stream(seed, pair, purpose=purpose) for pair in range(len(sets))]
     return [store.record(int(stream.choice(rows[text]))) for stream, text in zip(streams, sets, strict=True)]

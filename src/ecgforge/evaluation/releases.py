@@ -23,13 +23,12 @@ from ecgforge.evaluation.neighbours import (
     standardise,
 )
 from ecgforge.evaluation.waveforms import comparable_waveforms, nearest_waveforms
-from ecgforge.rng import record_stream
+from ecgforge.rng import Purpose, record_stream
 
 Progress = Callable[[str, int, int], None]
 
 FEATURES, WAVEFORMS = "features", "waveforms"
 
-_CHOICE = 301  # purpose of the random streams
 _MEMBERS, _HELD_OUT, _SYNTHETIC, _CONTROL = range(4)
 _PAIRS = 3
 _BLOCK = 512  # records read at a time
@@ -163,7 +162,7 @@ def choose_records(
 
 def _draw(rows: Int[np.ndarray, " N"], *, count: int, seed: int, purpose: int) -> Int[np.ndarray, " n"]:
     """At most `count` of the rows, ascending."""
-    return np.sort(record_stream(seed, purpose, purpose=_CHOICE).permutation(rows)[:count])
+    return np.sort(record_stream(seed, purpose, purpose=Purpose.RELEASE).permutation(rows)[:count])
 
 
 # ------------------------------------------------------------------------- distances and the samples

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ecgforge.evaluation.beats import BeatSummary
     from ecgforge.record import EcgRecord
 
-_DRAWN = 400  # purpose of the random stream that records are drawn from
 
 Picture = Annotated[Path, typer.Option(help="Figure to write: .png, .svg or .pdf. The numbers go beside it as .csv.")]
 
@@ -83,14 +82,14 @@ def _records(store: "EcgStore", wanted: Mapping[str, float], *, n: int, folds: s
     The first ones would be those recorded first, in PTB-XL by other devices than the last.
     """
     from ecgforge.labels import parse_statements
-    from ecgforge.rng import record_stream
+    from ecgforge.rng import Purpose, record_stream
 
     has_folds = bool(store.index["fold"].notna().any())
     rows = [int(row) for row in store.rows(folds=parse_folds(folds) if folds and has_folds else None)]
     if wanted:
         texts = store.index["statements"]
         rows = [row for row in rows if texts.iloc[row] and wanted.keys() <= parse_statements(texts.iloc[row]).keys()]
-    drawn = sorted(record_stream(0, 0, purpose=_DRAWN).permutation(len(rows))[:n])
+    drawn = sorted(record_stream(0, 0, purpose=Purpose.BEAT_RECORDS).permutation(len(rows))[:n])
     records = [store.record(rows[position]) for position in drawn]
     if not records:
         raise DataError(

@@ -57,14 +57,8 @@ def make(
     """
     from ecgforge.data.store import EcgStore
     from ecgforge.evaluation.reading_kit import make_kit, require_new
-    from ecgforge.evaluation.reading_pairs import (
-        DRAW_REAL,
-        TRUSTED,
-        choose_sets,
-        draw_records,
-        require_sets,
-        rows_by_set,
-    )
+    from ecgforge.evaluation.reading_pairs import TRUSTED, choose_sets, draw_records, require_sets, rows_by_set
+    from ecgforge.rng import Purpose
 
     require_new(out)
     store = EcgStore.open(real)
@@ -83,7 +77,7 @@ def make(
         sets = require_sets(sets, available=supply.has, where=supply.where)
     else:
         sets = choose_sets(rows, pairs=pairs, available=supply.has)
-    originals = draw_records(store, rows, sets, seed=seed, purpose=DRAW_REAL)
+    originals = draw_records(store, rows, sets, seed=seed, purpose=Purpose.REAL_READING)
     made = supply.draw(sets)
     with progress_bar("Drawing sheets") as progress:
         kit = make_kit(originals, made, out, seed=seed, progress=progress)
@@ -115,7 +109,8 @@ def _supply(store: Path | None, model: Path | None, *, seed: int, device: str) -
 
 def _store_supply(path: Path, *, seed: int) -> _Supply:
     from ecgforge.data.store import EcgStore
-    from ecgforge.evaluation.reading_pairs import DRAW_SYNTHETIC, draw_records, rows_by_set
+    from ecgforge.evaluation.reading_pairs import draw_records, rows_by_set
+    from ecgforge.rng import Purpose
 
     store = EcgStore.open(path)
     if not store.manifest.synthetic:
@@ -126,7 +121,7 @@ def _store_supply(path: Path, *, seed: int) -> _Supply:
         rate=store.rate,
         samples=store.samples,
         has=rows.__contains__,
-        draw=lambda sets: draw_records(store, rows, sets, seed=seed, purpose=DRAW_SYNTHETIC),
+        draw=lambda sets: draw_records(store, rows, sets, seed=seed, purpose=Purpose.SYNTHETIC_READING),
     )
 
 

@@ -14,14 +14,13 @@ from ecgforge.classify import CROP_S, crop_mean, crop_samples
 from ecgforge.data.store import EcgStore
 from ecgforge.errors import ConfigError, DataError
 from ecgforge.models.xresnet import XResNet1d
-from ecgforge.rng import record_stream
+from ecgforge.rng import Purpose, record_stream
 from ecgforge.scores import statement_auroc
 from ecgforge.training.learner import describe_model, require_finite
 from ecgforge.training.optim import learning_rate_at
 from ecgforge.training.records import TrainingData, cut_window, example_stream, examples_of, picks_of, select_data
 from ecgforge.training.settings import ClassifierTraining
 
-_DROPOUT = 7  # purpose of the random streams; records.py has those of order and examples
 _VALIDATION_BATCH = 64  # records; changes memory, not the result
 
 
@@ -79,7 +78,7 @@ class ClassifierLearner:
         config, fabric = self.config, self._fabric
         x, truth, record_ids = self._batch(step)
         # Dropout draws from torch's own stream: it follows from seed and step, as everything else does.
-        stream = record_stream(config.seed, step * fabric.world_size + fabric.global_rank, purpose=_DROPOUT)
+        stream = record_stream(config.seed, step * fabric.world_size + fabric.global_rank, purpose=Purpose.DROPOUT)
         torch.manual_seed(int(stream.integers(2**63)))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(step, config)

@@ -14,10 +14,8 @@ from ecgforge.data.store import EcgStore
 from ecgforge.errors import DataError
 from ecgforge.labels import LabelVocabulary, custom_vocabulary, vocabulary
 from ecgforge.leads import STANDARD_LEADS
-from ecgforge.rng import record_stream
+from ecgforge.rng import Purpose, record_stream
 from ecgforge.training.settings import DataConfig, TrainingConfig
-
-_ORDER, _EXAMPLE, _RARE = 1, 2, 6  # purposes of the random streams; 0 and 3 belong to sampling
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +146,7 @@ def picks_of(data: TrainingData, config: TrainingConfig, examples: Int[np.ndarra
     size, share = len(data), config.data.rare_share
     picks = [_epoch_order(config.seed, number // size, size)[number % size] for number in examples.tolist()]
     for place, number in enumerate(examples.tolist() if share and data.picks_by_statement else []):
-        stream = record_stream(config.seed, number, purpose=_RARE)
+        stream = record_stream(config.seed, number, purpose=Purpose.RARE_STATEMENT)
         if stream.random() < share:
             having = data.picks_by_statement[stream.integers(len(data.picks_by_statement))]
             picks[place] = having[stream.integers(len(having))]
@@ -157,12 +155,12 @@ def picks_of(data: TrainingData, config: TrainingConfig, examples: Int[np.ndarra
 
 @lru_cache(maxsize=2)
 def _epoch_order(seed: int, epoch: int, size: int) -> Int[np.ndarray, " N"]:
-    return record_stream(seed, epoch, purpose=_ORDER).permutation(size)
+    return record_stream(seed, epoch, purpose=Purpose.ORDER).permutation(size)
 
 
 def example_stream(config: TrainingConfig, example: int) -> np.random.Generator:
     """The random stream of one example, from which its window and noise are drawn."""
-    return record_stream(config.seed, example, purpose=_EXAMPLE)
+    return record_stream(config.seed, example, purpose=Purpose.EXAMPLE)
 
 
 def cut_window(

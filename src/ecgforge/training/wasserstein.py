@@ -15,13 +15,11 @@ from ecgforge.checkpoints.native import Model, ModelConfig, build_network
 from ecgforge.data.store import EcgStore
 from ecgforge.errors import ConfigError
 from ecgforge.models.critic import Critic
-from ecgforge.rng import record_stream
+from ecgforge.rng import Purpose, record_stream
 from ecgforge.training.learner import describe_model, refuse_extra, require_finite
 from ecgforge.training.optim import learning_rate_at
 from ecgforge.training.records import TrainingData, cut_window, example_stream, examples_of, picks_of, select_data
 from ecgforge.training.settings import WassersteinTraining
-
-_SHUFFLE = 3  # purpose of the random streams of phase shuffle, 4 for the generator's; records.py has the others
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +125,8 @@ class WassersteinLearner:
 
     def _shuffle(self, number: int, *, of_generator: bool = False) -> torch.Generator:
         """The random stream of phase shuffle for one update."""
-        stream = record_stream(self.config.seed, number, purpose=_SHUFFLE + of_generator)
+        purpose = Purpose.GENERATOR_SHUFFLE if of_generator else Purpose.CRITIC_SHUFFLE
+        stream = record_stream(self.config.seed, number, purpose=purpose)
         return torch.Generator().manual_seed(int(stream.integers(2**63)))
 
     def _update_critic(self, batch: Batch, shuffle: torch.Generator, *, step: int) -> float:
