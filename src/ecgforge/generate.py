@@ -171,7 +171,8 @@ class Generator:
         if options.wants_unknown and not self.knows_unknown:
             raise ConfigError(
                 f"expected a model with statement tables for unknown statements and guidance, {self.config.name} has "
-                "none; train one with `ecgforge train sssd-ecg-nle`, or leave --others and --guidance out"
+                "none; take PatchS4 (--model default), train SSSD-ECG-nle with `ecgforge train sssd-ecg-nle --set "
+                "unknown_share=0.2`, or leave --others and --guidance out"
             )
         return [self.condition(job, others=options.others) for job in jobs]
 

@@ -37,7 +37,13 @@ def test_the_site_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path: Pat
     words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for page in ("index.html", "tasks/generate.html", "reference/diffusion.html", "notebooks/copy_my_data_set.html"):
+    for page in (
+        "index.html",
+        "tasks/generate.html",
+        "reference/diffusion.html",
+        "notebooks/copy_my_data_set.html",
+        "models/default.html",
+    ):
         text = (tmp_path / "site" / page).read_text()
         assert not re.findall(r'<(?:script|link rel="stylesheet"|img)[^>]*(?:src|href)="https?://', text), page
     reference = (tmp_path / "site" / "reference" / "diffusion.html").read_text()

@@ -175,7 +175,7 @@ def make_world(folder: Path, models: Mapping[str, Path]) -> Path:
     trained = {"small": "sssd-ecg-small", "nle": "sssd-ecg-nle", "afib": "sssd-ecg-nle-afib"}
     for name, preset in trained.items():
         train(presets.PRESETS[preset], store, folder / "runs" / name, device="cpu")
-    write_record(next(simulated_records()), folder / "out" / "record", format="wfdb")
+    write_record(next(simulated_records()), folder / "out" / "seed0-00000_NORM_SR", format="wfdb")
     export_checkpoint(load_model(models["sssd-ecg-small"]), folder / "100000.pkl")
     export_checkpoint(load_model(folder / "runs" / "afib" / "model"), folder / "afib.pkl")
     return folder

@@ -45,8 +45,9 @@ def privacy(
     members found at 1 % false alarms, is chance. Read both beside the rows with real records and with the plain
     filter: they show what differs between the folds by itself.
 
-    Copy training and test folds alike, or an attack on the samples finds whom the twins were made for. A finding is
-    proof of a leak; finding nothing is none of its absence, as better attacks may exist.
+    Copy training and test folds alike, or an attack on the samples finds whom the twins were made for. A score
+    above both chance and its row beside is evidence of a leak; finding nothing proves nothing, as better attacks may
+    exist. The picture `nearest.png` shows real records: keep it as you keep the data set.
 
     Example: `ecgforge privacy --real ptbxl100 --synthetic twin100 --model default --classifier runs/judge/model --out
     privacy`
