@@ -11,6 +11,7 @@ from ecgforge.labels import (
     all_statements,
     format_statements,
     parse_statements,
+    read_statements,
     statement,
     vocabulary,
 )
@@ -138,6 +139,21 @@ def test_strict_encoding_names_what_does_not_fit():
     assert vocabulary("rhythm").encode({"SR": 1.0, "IMI": 1.0}).sum() == 1.0
     with pytest.raises(LabelError, match=r"'rhythm' \(12 labels.*got IMI"):
         vocabulary("rhythm").encode({"SR": 1.0, "IMI": 1.0}, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "example"), [("all", "NORM,SR"), ("superdiagnostic", "NORM"), ("rhythm", "SR"), ("form", "ABQRS")]
+)
+def test_every_label_set_has_an_example_that_it_knows(name, example):
+    assert vocabulary(name).example() == example
+    assert vocabulary(name).encode(parse_statements(example), strict=True).sum() >= 1
+
+
+def test_mappings_are_read_as_strictly_as_texts():
+    assert read_statements({"imi": 0.5, "SR": 1}) == read_statements("IMI:0.5,SR") == {"IMI": 0.5, "SR": 1.0}
+    for refused, part in [({"SR": 0.0}, "grades above 0"), ({"SR": 1.0, "sr": 0.5}, "each once"), ({}, "one or more")]:
+        with pytest.raises(LabelError, match=part):
+            read_statements(refused)
 
 
 def test_unknown_statement_is_never_left_out_silently():

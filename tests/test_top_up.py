@@ -145,6 +145,17 @@ def test_arrays_that_do_not_fit_are_refused(generator: Generator, signals: np.nd
         top_up(signals[:1], [{"AFIB": 0.0}], generator=generator, minimum=3)
 
 
+def test_a_duration_is_refused_before_anything_is_made(
+    generator: Generator, signals: np.ndarray, store: EcgStore, tmp_path: Path
+) -> None:
+    longer = SamplingOptions(steps=2, duration=20)
+    with pytest.raises(ConfigError, match="expected no duration"):
+        top_up(signals, SETS, generator=generator, minimum=3, options=longer)
+    with pytest.raises(ConfigError, match="expected no duration"):
+        top_up_store(store, tmp_path / "added", generator=generator, minimum=3, options=longer)
+    assert not (tmp_path / "added").exists()
+
+
 def test_labels_that_are_classes_cannot_be_asked_for(signals: np.ndarray) -> None:
     superclasses = tiny_generator(vocabulary("superdiagnostic"))
     with pytest.raises(ConfigError, match="labels are statements, got the classes"):

@@ -19,6 +19,7 @@ from ecgforge.diffusion.guidance import guide
 from ecgforge.diffusion.windows import windowed
 from ecgforge.errors import CheckpointError, ConfigError
 from ecgforge.facts import Facts
+from ecgforge.labels import Statements
 from ecgforge.leads import complete_twelve
 from ecgforge.models import NetworkConfig
 from ecgforge.models.folded import FoldedPatchS4, FoldedSssd, fold
@@ -36,7 +37,6 @@ from ecgforge.sampling import (
     Precision,
     SamplingOptions,
     SamplingPlan,
-    Statements,
     jobs_of,
     plan_sampling,
 )

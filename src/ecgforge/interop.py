@@ -30,7 +30,7 @@ from ecgforge.formats.metadata import (
     record_with_metadata,
 )
 from ecgforge.formats.samples import UV_PER_MV, microvolts
-from ecgforge.labels import LabelVocabulary, format_statements, parse_statements, statement
+from ecgforge.labels import LabelVocabulary, format_statements, read_statements
 from ecgforge.leads import STANDARD_LEADS
 from ecgforge.record import EcgRecord, Provenance
 
@@ -99,13 +99,13 @@ def split_signals(
         provenance: Where the signals are from; synthetic ones are to be marked here.
 
     Raises:
-        DataError: numbers of records, statements or ids differ, or leads, rate or grades are not usable.
-        LabelError: a statement does not exist.
+        DataError: numbers of records, statements or ids differ, or leads or rate are not usable.
+        LabelError: a statement does not exist, or a grade is not above 0 and at most 1.
     """
     for given, name in ((statements, "statement sets"), (record_ids, "record ids")):
         if given is not None and len(given) != len(signals):
             raise DataError(f"expected {len(signals)} {name}, one a record, got {len(given)}")
-    sets = [_grades(entry) for entry in statements] if statements is not None else [{}] * len(signals)
+    sets = [read_statements(entry) if entry else {} for entry in statements or [""] * len(signals)]
     names = record_ids if record_ids is not None else [str(number) for number in range(len(signals))]
     return [
         EcgRecord(
@@ -272,12 +272,6 @@ def _name_of(record: EcgRecord, number: int) -> str:
     return f"record {record.record_id}" if record.record_id else f"record number {number}"
 
 
-def _grades(entry: str | Mapping[str, float]) -> dict[str, float]:
-    if isinstance(entry, str):
-        return parse_statements(entry) if entry else {}
-    return {statement(code).code: float(grade) for code, grade in entry.items()}
-
-
 def _numbers(frame: pd.DataFrame) -> Float[np.ndarray, "L C"]:
     try:
         return frame.to_numpy(dtype=np.float64)
@@ -287,8 +281,7 @@ def _numbers(frame: pd.DataFrame) -> Float[np.ndarray, "L C"]:
 
 def _rate_of(index: pd.Index, texts: Mapping[str, str], where: Path) -> float:
     """Samples per second (Hz): of the times, or where there are none the one that is said."""
-    if index.name == _TIME:
-        return rate_of(texts, index.to_numpy(dtype=np.float64), where)
-    if RATE not in texts:
+    if index.name != _TIME and RATE not in texts:
         raise DataError(f"{where}: expected an index or a column {_TIME}, got neither; add one or give the rate")
-    return float(texts[RATE])
+    times = index.to_numpy(dtype=np.float64) if index.name == _TIME else np.zeros(1)  # one time disagrees with no rate
+    return rate_of(texts, times, where)

@@ -18,6 +18,8 @@ from jaxtyping import Float
 
 from ecgforge.errors import LabelError
 
+Statements = str | Mapping[str, float]
+
 GROUPS = ("diagnostic", "form", "rhythm")
 LABEL_SETS = ("all", "diagnostic", "subdiagnostic", "superdiagnostic", "form", "rhythm")
 _CLASSES = ("subdiagnostic", "superdiagnostic")  # sets whose labels stand for several statements
@@ -95,6 +97,23 @@ def parse_statements(text: str) -> dict[str, float]:
     return grades
 
 
+def read_statements(statements: Statements) -> dict[str, float]:
+    """A statement set as text, "NORM,SR", or as a mapping, {"NORM": 1.0}, in the spelling of the standard.
+
+    Raises:
+        LabelError: as parse_statements, for a mapping alike.
+    """
+    if isinstance(statements, str):
+        return parse_statements(statements)
+    bad = {name: grade for name, grade in statements.items() if not 0 < grade <= 1}
+    if bad:
+        raise LabelError(f"expected grades above 0 and at most 1, got {bad}")
+    grades = {statement(name).code: float(grade) for name, grade in statements.items()}
+    if not grades or len(grades) < len(statements):
+        raise LabelError(f"expected one or more statements, each once, got {dict(statements)}")
+    return grades
+
+
 def _parse_grade(text: str, item: str) -> float:
     try:
         grade = float(text)
@@ -130,6 +149,11 @@ class LabelVocabulary:
         known = statement(code)
         aggregate = {"subdiagnostic": known.subclass, "superdiagnostic": known.superclass}.get(self.name, known.code)
         return aggregate if aggregate in self.labels else None
+
+    def example(self) -> str:
+        """A statement set that can be asked for here: a normal ECG where that is known, else any statement."""
+        known = [code for code in ("NORM", "SR") if self.label_of(code)]
+        return ",".join(known or [next(code for code in all_statements() if self.label_of(code))])
 
     def encode(
         self, statements: Mapping[str, float], *, strict: bool = False, others: Literal["absent", "unknown"] = "absent"

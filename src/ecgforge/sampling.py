@@ -8,14 +8,13 @@ from typing import Literal, get_args
 from ecgforge.diffusion import SAMPLERS
 from ecgforge.diffusion.flow import FlowSchedule
 from ecgforge.diffusion.schedule import LinearSchedule, NoiseLevel, Spacing
-from ecgforge.errors import ConfigError, LabelError
+from ecgforge.errors import ConfigError
 from ecgforge.facts import Facts
-from ecgforge.labels import parse_statements, statement
+from ecgforge.labels import Statements, read_statements
 
 SamplerName = Literal["ddpm", "ddim", "dpmpp", "dpmpp-sde", "unipc"]
 Others = Literal["absent", "unknown"]
 Precision = Literal["float32", "bfloat16"]
-Statements = str | Mapping[str, float]
 Schedule = LinearSchedule | FlowSchedule
 
 # Ancestral sampling mends what a small network gets wrong at high noise and wants its steps spread evenly in time;
@@ -61,7 +60,8 @@ class SamplingOptions:
             denoiser. The papers use ddpm with all 200.
         batch_size: Records advanced together; changes speed and memory, never the records.
         others: What holds of the statements that were not asked for: they are absent, or nothing is known of them.
-            Only models trained with hidden statements (PatchS4, SSSD-ECG-nle) know the difference.
+            Only models trained with hidden statements know the difference: PatchS4, and SSSD-ECG-nle where
+            `unknown_share` was above 0.
         guidance: Weight of classifier-free guidance, 1 for none; for the same models. None takes what suits the model:
             FLOW_GUIDANCE within FLOW_GUIDANCE_INTERVAL for our own denoiser, none for the papers' models.
         guidance_interval: Smallest and largest noise over signal where guidance acts, a second call each; None for
@@ -120,19 +120,8 @@ def jobs_of(statements: Statements | Sequence[Statements], *, n: int = 1, facts:
     if n < 1:
         raise ConfigError(f"expected 1 or more records per statement set, got {n}")
     sets = [statements] if isinstance(statements, str | Mapping) else list(statements)
-    wanted = [parse_statements(entry) if isinstance(entry, str) else _checked(entry) for entry in sets]
+    wanted = [read_statements(entry) for entry in sets]
     return [Job(index, wanted[index // n], facts) for index in range(len(wanted) * n)]
-
-
-def _checked(grades: Mapping[str, float]) -> dict[str, float]:
-    """Statements given as a mapping, as strictly as parse_statements takes a text."""
-    bad = {name: grade for name, grade in grades.items() if not 0 < grade <= 1}
-    if bad:
-        raise LabelError(f"expected grades above 0 and at most 1, got {bad}")
-    checked = {statement(name).code: float(grade) for name, grade in grades.items()}
-    if not checked or len(checked) < len(grades):
-        raise LabelError(f"expected one or more statements, each once, got {dict(grades)}")
-    return checked
 
 
 @dataclass(frozen=True)
@@ -168,9 +157,11 @@ def plan_sampling(schedule: Schedule | None, options: SamplingOptions, *, model:
     """What options come to for a model of this schedule; None is a network that makes a record in one call.
 
     Raises:
-        ConfigError: the model of this name cannot make that many steps, or there is an interval of guidance without
-            guidance.
+        ConfigError: the model of this name takes no sampler or cannot make that many steps, or there is an interval of
+            guidance without guidance.
     """
+    if schedule is None and (options.sampler, options.steps) != (None, None):
+        raise ConfigError(f"expected no sampler and no number of steps: {model} makes a record in one call")
     flow = isinstance(schedule, FlowSchedule)
     sampler = options.sampler or ("dpmpp" if flow else "ddpm")
     weight, interval = options.guidance, options.guidance_interval
@@ -186,8 +177,6 @@ def _levels(
     schedule: Schedule | None, sampler: SamplerName, steps: int | None, *, model: str
 ) -> tuple[NoiseLevel, ...]:
     if schedule is None:
-        if steps is not None:
-            raise ConfigError(f"expected no number of steps: {model} makes a record in one call")
         return ()
     suiting = min(default_steps(schedule)[sampler], most_steps(schedule))
     wanted = suiting if steps is None else steps

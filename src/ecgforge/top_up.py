@@ -18,14 +18,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from ecgforge.data.store import EcgStore, StoreWriter
-from ecgforge.errors import ConfigError, DataError, LabelError
+from ecgforge.errors import ConfigError, DataError
 from ecgforge.generate import Generator
-from ecgforge.labels import LabelVocabulary, all_statements, parse_statements, statement
+from ecgforge.labels import LabelVocabulary, Statements, all_statements, read_statements
 from ecgforge.leads import STANDARD_LEADS
 from ecgforge.rng import Purpose, record_stream
 from ecgforge.sampling import Job, SamplingOptions
 
-Statements = str | Mapping[str, float]
 Progress = Callable[[int, int], None]
 
 
@@ -108,13 +107,14 @@ def top_up(
         ConfigError: minimum, seed or options are out of range.
         LabelError: a statement does not exist, or a grade is not above 0 and at most 1.
     """
+    _require_own_length(options)
     shape = (len(statements), len(STANDARD_LEADS), generator.length)
     if signals.shape != shape:
         raise DataError(
             f"expected signals of shape {shape}, one for each statement set and as long as the generator's, got "
             f"{signals.shape}; resample to {generator.config.rate:g} Hz or cut them"
         )
-    given = [_grades(entry) for entry in statements]
+    given = [read_statements(entry) if entry else {} for entry in statements]
     taken = plan_top_up(given, vocabulary=generator.config.vocabulary, minimum=minimum, seed=seed)
     jobs = _jobs(given, taken, generator.config.vocabulary)
     added = np.empty((len(jobs), *shape[1:]), dtype=np.float32)
@@ -158,10 +158,11 @@ def top_up_store(
         DataError: dest exists, the store is not at the generator's rate, or every statement has its minimum.
         ConfigError: minimum, seed or options are out of range.
     """
+    _require_own_length(options)
     if store.rate != generator.config.rate:
         raise DataError(f"expected a store at the model's {generator.config.rate:g} Hz, got {store.rate:g} Hz")
     rows = store.rows(folds=folds)
-    given = [_grades(text) for text in store.index["statements"].iloc[rows]]
+    given = [read_statements(text) if text else {} for text in store.index["statements"].iloc[rows]]
     vocabulary = generator.config.vocabulary
     taken = plan_top_up(given, vocabulary=vocabulary, minimum=minimum, seed=seed)
     if len(taken) == 0:
@@ -248,13 +249,9 @@ class TopUp:
         return found.signals, np.concatenate([Y, rows.astype(Y.dtype)])
 
 
-def _grades(entry: Statements) -> dict[str, float]:
-    if isinstance(entry, str):
-        return parse_statements(entry) if entry else {}
-    bad = {code: grade for code, grade in entry.items() if not 0 < grade <= 1}
-    if bad:
-        raise LabelError(f"expected grades above 0 and at most 1, got {bad}")
-    return {statement(code).code: float(grade) for code, grade in entry.items()}
+def _require_own_length(options: SamplingOptions) -> None:
+    if options.duration is not None:
+        raise ConfigError("expected no duration: the records that are added are as long as the generator's")
 
 
 def _jobs(given: Sequence[Mapping[str, float]], taken: Int[np.ndarray, " M"], vocabulary: LabelVocabulary) -> list[Job]:

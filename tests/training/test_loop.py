@@ -319,6 +319,13 @@ def test_pictures_are_drawn_without_disturbing_the_run(start: StartRun) -> None:
     assert_same(everything(run), everything(quiet))
 
 
+@pytest.mark.parametrize(("label_set", "labels"), [("superdiagnostic", 5), ("form", 19)])
+def test_models_of_other_label_sets_draw_what_they_know(start: StartRun, label_set: str, labels: int) -> None:
+    network = replace(TINY_NETWORK, length=250, labels=labels)
+    picture = start(tiny_config(network=network, data=DataConfig(label_set=label_set))).draw_samples()
+    assert picture is not None and picture.is_file()
+
+
 def test_precision_of_mixed_training(start: StartRun) -> None:
     exact, mixed = start(tiny_config(), "exact"), start(tiny_config(precision="bf16-mixed"), "mixed")
     assert mixed.take_step() == pytest.approx(exact.take_step(), rel=0.02)

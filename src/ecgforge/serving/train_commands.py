@@ -89,8 +89,7 @@ def train(
         run = loop.train(settings, store, out, device=device, devices=devices, report=report, start=start)
     done = f"done: {run.step} steps, model in {out / 'model'}"
     if not isinstance(settings, ClassifierTraining):
-        labels = run.learner.data.labels.labels
-        wanted = "NORM,SR" if {"NORM", "SR"} <= set(labels) else labels[0]
+        wanted = run.learner.data.labels.example()
         done += f"; go on with: ecgforge generate -s {wanted} --model {out / 'model'} --out out --plot"
     note(done)
 

@@ -25,6 +25,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision, Precision
 from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from ecgforge import config as configuration
@@ -123,8 +124,10 @@ def make_fabric(*, device: str, devices: int, precision: TrainingPrecision) -> F
             strategy=strategy,
             plugins=[_precision(precision, device)],
         )
-    except (ValueError, RuntimeError) as error:
-        raise ConfigError(f"cannot train on {devices} x {device!r}: {error}") from error
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        raise ConfigError(
+            f"cannot train on {devices} x {device!r}: {error}; ask for fewer with --devices, or for --device cpu"
+        ) from error
 
 
 class Run:
@@ -297,8 +300,9 @@ class Run:
         described = replace(described, weights_sha256="0" * 64)
         network = build_network(described.network)
         network.load_state_dict(weights)
-        known = set(described.labels)
-        wanted = [text for text in _SNAPSHOT_STATEMENTS if set(text.split(",")) <= known] or [described.labels[0]]
+        labels = described.vocabulary
+        known = [text for text in _SNAPSHOT_STATEMENTS if all(map(labels.label_of, text.split(",")))]
+        wanted = known or [labels.example()]
         records = Generator(Model(config=described, network=network), device=self.fabric.device).sample(wanted, n=2)
         folder = self.folder / "samples"
         folder.mkdir(parents=True, exist_ok=True)
