@@ -17,6 +17,12 @@ def test_facts_are_told_as_numbers_of_order_one() -> None:
     assert Facts().encode(()).shape == (0,)
 
 
+def test_only_the_wanted_facts_are_left() -> None:
+    facts = Facts(age=63, sex="female", heart_rate=75)
+    assert facts.only(("age", "heart_rate")) == Facts(age=63, heart_rate=75)
+    assert facts.only(()) == Facts()
+
+
 def test_known_names_what_is_given() -> None:
     assert Facts(age=0.0, heart_rate=60).known == ("age", "heart_rate")
     assert Facts().known == ()

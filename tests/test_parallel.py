@@ -1,13 +1,17 @@
 """How many processes sample, and that nobody can tell from the records."""
 
+import os
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from ecgforge.errors import ConfigError
+from ecgforge.checkpoints.native import load_config, load_model, save_model
+from ecgforge.errors import CheckpointError, ConfigError
 from ecgforge.parallel import sample_jobs, worthwhile_processes
 from ecgforge.sampling import SamplingOptions, jobs_of
 
@@ -64,3 +68,35 @@ def test_no_processes_are_refused(tiny_patch_model: Path) -> None:
         sample_jobs(jobs_of("SR"), options=options, model=tiny_patch_model, processes=0)
     with pytest.raises(ConfigError, match="seed from 0"):
         sample_jobs(jobs_of("SR"), seed=-1, options=options, model=tiny_patch_model, processes=2)
+
+
+def test_no_jobs_make_no_records(tiny_patch_model: Path) -> None:
+    assert list(sample_jobs([], options=SamplingOptions(steps=2), model=tiny_patch_model, processes=2)) == []
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_weights_that_changed_meanwhile_are_refused(tiny_patch_model: Path, tmp_path: Path, processes: int) -> None:
+    model = shutil.copytree(tiny_patch_model, tmp_path / "model")
+    seen = load_config(model).weights_sha256
+    options, jobs = SamplingOptions(steps=2), jobs_of("SR", n=2)
+    made = sample_jobs(jobs, options=options, model=model, weights_sha256=seen, processes=processes)
+    loaded = load_model(model)
+    with torch.no_grad():
+        changed = {name: 2 * value for name, value in loaded.network.state_dict().items()}
+    save_model(loaded.config, changed, model)
+    if processes == 2:  # its processes load the model now
+        with pytest.raises(CheckpointError, match="has changed since"):
+            list(made)
+    with pytest.raises(CheckpointError, match="has changed since"):
+        sample_jobs(jobs, options=options, model=model, weights_sha256=seen, processes=processes)
+
+
+def test_a_process_that_dies_is_an_error_with_a_remedy(tiny_patch_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ecgforge.parallel._sample_chunk", _die)
+    made = sample_jobs(jobs_of("SR", n=2), options=SamplingOptions(steps=2), model=tiny_patch_model, processes=2)
+    with pytest.raises(ConfigError, match="try again with one process"):
+        list(made)
+
+
+def _die(task: object) -> None:
+    os._exit(1)

@@ -6,12 +6,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import wfdb
 from tiny_run import TINY_NETWORK, tiny_config, tiny_store
 
 from ecgforge import twin
+from ecgforge.checkpoints.native import Model, ModelConfig, build_network, load_config, load_model, save_model
+from ecgforge.data.simulate import simulate_record
 from ecgforge.data.store import EcgStore, StoreWriter
-from ecgforge.errors import DataError
+from ecgforge.errors import ConfigError, DataError
+from ecgforge.generate import Generator
+from ecgforge.labels import vocabulary
+from ecgforge.leads import MODEL_LEADS
+from ecgforge.models.patch_s4 import PatchS4Config
+from ecgforge.models.wavegan import WaveGanConfig
 from ecgforge.sampling import SamplingOptions
 from ecgforge.training.loop import train
 from ecgforge.training.settings import Stage
@@ -155,3 +163,32 @@ def test_the_layout_reads_back_with_wfdb(real: EcgStore, model: Path, tmp_path: 
     table = (tmp_path / "layout" / "ptbxl_database.csv").read_text().splitlines()
     assert len(table) == 1 + len(copied)
     assert table[1].startswith("100001,") and table[1].endswith(",1")
+
+
+def test_a_model_is_asked_for_the_facts_it_knows_only(tiny_patch_model: Path, tmp_path: Path) -> None:
+    described = load_config(tiny_patch_model)
+    assert isinstance(described.network, PatchS4Config)
+    some = replace(described, network=replace(described.network, facts=("age", "heart_rate")))
+    record = simulate_record("NORM,SR", seed=0, index=0)
+    with StoreWriter(tmp_path / "person", rate=100, samples=1000, source="simulator", synthetic=True) as writer:
+        writer.add(record)
+    job = twin._job_of(EcgStore.open(tmp_path / "person"), 0, some)
+    assert job.facts.known == ("age", "heart_rate") and job.facts.age == record.patient.age
+
+
+def test_a_record_that_is_no_ecg_is_named(real: EcgStore, model: Path, tmp_path: Path) -> None:
+    loaded = load_model(model)
+    weights = {name: torch.full_like(value, torch.nan) for name, value in loaded.network.state_dict().items()}
+    save_model(loaded.config, weights, tmp_path / "broken")
+    with pytest.raises(DataError, match=r"the model failed at synthetic-0-00000: expected finite.*take another --seed"):
+        copy_store(real, tmp_path / "copy", model=tmp_path / "broken", options=OPTIONS)
+
+
+def test_a_gans_twin_has_no_sampler(real: EcgStore) -> None:
+    network = WaveGanConfig(width=10)
+    config = ModelConfig("gan", network, None, "all", vocabulary("all").labels, MODEL_LEADS, 100.0)
+    generator = Generator(Model(config, build_network(network)))
+    identity = twin._identity(real, generator, rows=np.arange(3), seed=0, options=SamplingOptions())
+    assert identity["sampler"] is None
+    with pytest.raises(ConfigError, match="expected no sampler"):
+        generator.plan(SamplingOptions(sampler="dpmpp"))

@@ -15,7 +15,7 @@ FACTS: tuple[Fact, ...] = get_args(Fact)
 
 SLOWEST_HEART, FASTEST_HEART = 20.0, 300.0  # beats per minute
 LARGEST_AGE = 300  # what PTB-XL writes for 90 or older
-_OLDEST = 90  # PTB-XL writes 300 for "90 or older"; who is older is not told apart
+_OLDEST = 90  # who is older is not told apart
 _SEXES = {"male": 0.0, "female": 1.0}
 
 
@@ -53,6 +53,10 @@ class Facts:
     def known(self) -> tuple[Fact, ...]:
         """Names of those that are given."""
         return tuple(fact for fact in FACTS if getattr(self, fact) is not None)
+
+    def only(self, wanted: Sequence[Fact]) -> "Facts":
+        """Those of the facts that are wanted; the others are left open."""
+        return Facts(**{fact: getattr(self, fact) for fact in wanted})
 
     def encode(self, wanted: Sequence[Fact]) -> Float[np.ndarray, " F"]:
         """The facts a network knows, as numbers of order 1; NaN where nothing is given.

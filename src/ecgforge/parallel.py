@@ -10,18 +10,19 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 
 from ecgforge.checkpoints.locate import locate_model
-from ecgforge.errors import ConfigError
+from ecgforge.errors import CheckpointError, ConfigError
 from ecgforge.generate import Generator, Progress
 from ecgforge.record import EcgRecord
 from ecgforge.sampling import Job, SamplingOptions
 
-_Worker = tuple[Path, str]  # model and device
+_Worker = tuple[Path, str, str]  # model, device, checksum of the weights
 _Task = tuple[Sequence[Job], int, SamplingOptions]
 
 _START_SECONDS = 5.0  # until a worker process makes records: PyTorch is imported, the model loaded and folded
@@ -34,6 +35,7 @@ def sample_jobs(
     seed: int = 0,
     options: SamplingOptions = SamplingOptions(),
     model: Path | None = None,
+    weights_sha256: str | None = None,
     device: str = "cpu",
     processes: int | None = 1,
     progress: Progress | None = None,
@@ -41,9 +43,10 @@ def sample_jobs(
     """The records of Generator.load(model).sample_each(jobs, ...), made by worker processes of one thread each.
 
     Args:
-        jobs: See generate.jobs_of.
+        jobs: See sampling.jobs_of.
         seed, options: as Generator.sample_each.
         model: Model folder, None for the default.
+        weights_sha256: Checksum of the weights, where they must be those that the caller has seen.
         device: Where every process samples.
         processes: How many; 1 samples here, on all threads. None makes two records here and takes as many as pay for
             the others, one a core at the most; scripts then need the usual `if __name__ == "__main__":`.
@@ -51,13 +54,15 @@ def sample_jobs(
 
     Raises:
         LabelError, ConfigError, CheckpointError: before any process is started.
+        CheckpointError: the weights changed meanwhile, as those of a training do.
+        ConfigError: a process died.
     """
     model = locate_model(model)  # once, not in every process
-    generator = Generator.load(model, device=device)
+    generator = _load(model, device, weights_sha256)
     generator.check(jobs, seed=seed, options=options)
     if processes is not None and processes < 1:
         raise ConfigError(f"expected 1 or more processes, got {processes}")
-    worker = model, device
+    worker = model, device, generator.config.weights_sha256
     if processes is None and device == "cpu" and len(jobs) > _TRIED:
         return _try_and_spread(generator, jobs, worker, seed=seed, options=options, progress=progress)
     if processes is None or processes == 1:
@@ -111,29 +116,49 @@ def _spread(
     options: SamplingOptions,
     progress: Progress | None,
 ) -> Iterator[EcgRecord]:
-    size, done = min(options.batch_size, math.ceil(len(jobs) / processes)), 0  # every process has something to do
+    size, done = max(1, min(options.batch_size, math.ceil(len(jobs) / processes))), 0  # work for every process
     tasks = [(jobs[start : start + size], seed, options) for start in range(0, len(jobs), size)]
-    with ProcessPoolExecutor(
-        processes, mp_context=get_context("spawn"), initializer=_start_worker, initargs=worker
-    ) as pool:
-        for records in pool.map(_sample_chunk, tasks):
-            yield from records
-            done += len(records)
-            if progress:
-                progress(done, len(jobs))
+    try:
+        with ProcessPoolExecutor(
+            processes, mp_context=get_context("spawn"), initializer=_start_worker, initargs=worker
+        ) as pool:
+            for records in pool.map(_sample_chunk, tasks):
+                yield from records
+                done += len(records)
+                if progress:
+                    progress(done, len(jobs))
+    except BrokenProcessPool as error:
+        raise ConfigError(
+            "a sampling process ended abruptly (out of memory, or a script that does not start its work under "
+            'if __name__ == "__main__"?); try again with one process'
+        ) from error
 
 
-_worker_generator: Generator | None = None  # one per worker process, set when it starts
+def _load(model: Path, device: str, weights_sha256: str | None) -> Generator:
+    generator = Generator.load(model, device=device)
+    if weights_sha256 not in (None, generator.config.weights_sha256):
+        raise CheckpointError(
+            f"expected the weights that were there at the start, {model} has changed since, as a model in training "
+            "does; copy the folder and use the copy"
+        )
+    return generator
 
 
-def _start_worker(model: Path, device: str) -> None:
-    global _worker_generator
+_worker: _Worker | None = None  # what a worker process was started with
+_worker_generator: Generator | None = None  # loaded with its first task, where an error reaches the caller
+
+
+def _start_worker(model: Path, device: str, weights_sha256: str) -> None:
+    global _worker
     torch.set_num_threads(1)
-    _worker_generator = Generator.load(model, device=device)
+    _worker = model, device, weights_sha256
 
 
 def _sample_chunk(task: _Task) -> list[EcgRecord]:
+    global _worker_generator
     jobs, seed, options = task
     if _worker_generator is None:
-        raise RuntimeError("a worker process was used before it was started")
+        if _worker is None:
+            raise RuntimeError("a worker process was used before it was started")
+        _worker_generator = _load(*_worker)
     return list(_worker_generator.sample_each(jobs, seed=seed, options=options))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Int, Int16
 
 from ecgforge import config as configuration
 from ecgforge.checkpoints.native import ModelConfig
@@ -93,7 +93,15 @@ def copy_store(
     todo = [job for number in pending for job in chunks[number]]
     done_before = len(jobs) - len(todo)
     if todo:
-        records = sample_jobs(todo, seed=seed, options=options, model=model, device=device, processes=processes)
+        records = sample_jobs(
+            todo,
+            seed=seed,
+            options=options,
+            model=model,
+            weights_sha256=described.weights_sha256,
+            device=device,
+            processes=processes,
+        )
         done = done_before
         for number in pending:
             finished = list(islice(records, len(chunks[number])))
@@ -110,8 +118,8 @@ def _job_of(store: EcgStore, row: int, model: ModelConfig) -> Job:
     """What the model can be asked of a record: its statements, and its age, sex and heart rate."""
     record = store.record(row)
     statements = {code: grade for code, grade in record.statements.items() if model.vocabulary.label_of(code)}
-    knows_facts = isinstance(model.network, PatchS4Config) and model.network.facts
-    return Job(row, statements, measure_facts(record) if knows_facts else Facts())
+    known = model.network.facts if isinstance(model.network, PatchS4Config) else ()
+    return Job(row, statements, measure_facts(record).only(known) if known else Facts())
 
 
 def _identity(
@@ -125,7 +133,7 @@ def _identity(
         "model": generator.config.weights_sha256,
         "rows": hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest(),
         "seed": seed,
-        "sampler": plan.sampler,
+        "sampler": plan.sampler if plan.levels else None,  # a network of one call has none
         "steps": plan.steps,
         "others": options.others,
         "duration": options.duration,
@@ -172,8 +180,18 @@ def _part_path(parts: Path, number: int) -> Path:
 
 def _write_part(path: Path, records: Sequence[EcgRecord]) -> None:
     unfinished = path.with_name(f".{path.name}.tmp.npy")
-    np.save(unfinished, np.stack([to_microvolts(record.in_leads()) for record in records]))
+    np.save(unfinished, np.stack([_microvolts_of(record) for record in records]))
     unfinished.replace(path)
+
+
+def _microvolts_of(record: EcgRecord) -> Int16[np.ndarray, "12 L"]:
+    try:
+        return to_microvolts(record.in_leads())
+    except DataError as problem:
+        raise DataError(
+            f"the model failed at {record.record_id}: {problem}; the same command makes the same record, so take "
+            "another --seed or --sampler, less --guidance, or train the model further"
+        ) from problem
 
 
 def _assemble(
