@@ -20,7 +20,7 @@ from ecgforge.errors import ConfigError, DataError
 from ecgforge.facts import Facts
 from ecgforge.generate import Generator
 from ecgforge.labels import parse_statements
-from ecgforge.leads import STANDARD_LEADS, complete_twelve
+from ecgforge.leads import MODEL_LEADS, STANDARD_LEADS, complete_twelve
 from ecgforge.models.s4 import kernels_kept
 from ecgforge.r_peaks import bridge_gaps, find_r_peaks, mark_known_beats
 from ecgforge.record import EcgRecord, Patient, Provenance
@@ -64,8 +64,8 @@ def complete(
 
     Raises:
         DataError: another rate, too short, nothing given or nothing missing.
-        ConfigError: the model is none of diffusion, or n is below 1.
-        LabelError: a statement does not exist, or the model does not know it; or the model must be told statements.
+        ConfigError: the model is none of diffusion, or must be told statements, or n is below 1.
+        LabelError: a statement does not exist, or the model does not know it.
     """
     _require_fitting(generator, record)
     given = np.full((len(STANDARD_LEADS), record.signal.shape[1]), np.nan, dtype=np.float32)
@@ -309,10 +309,7 @@ def _condition(
     wanted = own if statements is None else parse_statements(statements)
     if not wanted and not generator.knows_unknown:
         raise ConfigError(f"expected statements: {generator.config.name} must be told what holds; give --statements")
-    patient = record.patient
-    facts = Facts(
-        age=patient.age if "age" in generator.facts else None, sex=patient.sex if "sex" in generator.facts else None
-    )
+    facts = Facts(age=record.patient.age, sex=record.patient.sex).only(generator.facts)
     options = options if wanted else replace(options, others="unknown")
     (told,) = generator.check([Job(0, wanted, facts)], seed=seed, options=options)
     return torch.from_numpy(told[None]).to(generator.device), wanted
@@ -326,7 +323,11 @@ def _beats(generator: Generator, record: EcgRecord) -> Float[np.ndarray, " L"] |
     if not generator.knows_beats:
         return None
     there = np.isfinite(record.signal)
-    given = there.all(axis=1) if there.all(axis=1).any() else there.any(axis=1)
+    whole = there.all(axis=1)
+    given = whole if whole.any() else there.any(axis=1)
+    learned = whole & np.isin(record.leads, MODEL_LEADS)
+    if learned.sum() == len(MODEL_LEADS):  # as in training, where limb leads that follow from others do not count
+        given = learned
     place = np.arange(record.signal.shape[1])
     pairs = zip(record.signal[given], there[given], strict=True)
     rows = [np.interp(place, place[known], row[known]) for row, known in pairs]

@@ -83,7 +83,10 @@ def build_network(config: NetworkConfig) -> nn.Module:
 
 
 def save_model(config: ModelConfig, weights: Mapping[str, Tensor], folder: Path) -> ModelConfig:
-    """Write a model folder; readers see the old model or the new one, never a mixture passing for whole.
+    """Write a model folder; a mixture of an old model and a new one never passes for whole.
+
+    The checksum is written last: whoever reads between the two files, or after a kill there, is told that they do not
+    belong together; the training that wrote them mends that with its next checkpoint.
 
     Returns:
         The configuration as written, with the checksum of the weights.
@@ -116,6 +119,7 @@ def load_config(folder: Path) -> ModelConfig:
 
     Raises:
         CheckpointError: not a model folder, or one of a newer layout.
+        ConfigError: its configuration is damaged, or has settings that this version does not know.
     """
     path = folder / CONFIG_FILE
     if not path.is_file():
@@ -137,6 +141,7 @@ def load_model(folder: Path) -> Model:
 
     Raises:
         CheckpointError: weights missing, damaged or of another network.
+        ConfigError: as load_config.
     """
     config = load_config(folder)
     path = folder / WEIGHTS_FILE
@@ -144,7 +149,8 @@ def load_model(folder: Path) -> Model:
         raise CheckpointError(f"expected the weights {path}; copy the whole model folder")
     if _sha256(path) != config.weights_sha256:
         raise CheckpointError(
-            f"{path} is not the file its {CONFIG_FILE} was written for (SHA-256 differs); copy or download it again"
+            f"{path} is not the file its {CONFIG_FILE} was written for (SHA-256 differs); copy or download it "
+            "again, or in the folder of a training let the training go on"
         )
     try:
         weights = load_file(path)

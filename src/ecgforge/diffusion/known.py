@@ -80,8 +80,9 @@ class Known:
         """The pseudo-inverse of what is known of each sample; one for all records if they share the mask."""
         columns = self.mask.reshape(-1, *self.values.shape[1:]).transpose(1, 2)
         patterns, which = columns.flatten(0, 1).unique(dim=0, return_inverse=True)
-        inverses = torch.linalg.pinv(patterns[:, :, None] * self.matrix.double())
-        return inverses[which].to(self.values.dtype).unflatten(0, columns.shape[:2])
+        # On the CPU: not every device has float64.
+        inverses = torch.linalg.pinv(patterns.cpu()[:, :, None] * self.matrix.cpu().double())
+        return inverses.to(self.values)[which].unflatten(0, columns.shape[:2])
 
     def project(self, x_0: Float[Tensor, "B C L"]) -> Float[Tensor, "B C L"]:
         """The nearest signal that agrees with the values: x_0 + A^+ (y - A x_0)."""

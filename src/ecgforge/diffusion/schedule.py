@@ -22,7 +22,7 @@ class NoiseLevel:
     """One noise level.
 
     Attributes:
-        step: What the network is told: the diffusion step t.
+        step: What the network is told: the diffusion step t; of the flow a quarter of log(noise over signal).
         alpha: Factor of the clean signal.
         sigma: Standard deviation of the noise (mV for signals in mV).
     """

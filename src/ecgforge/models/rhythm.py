@@ -106,7 +106,7 @@ class RhythmModel(nn.Module):
     def _draw_interval(self, before: list[float], told: Tensor, stream: np.random.Generator) -> float:
         recent = before[-MEMORY:]
         past = torch.tensor([[math.nan] * (MEMORY - len(recent)) + recent]).to(told)
-        shares, means, scales = (part[0].double().cpu().numpy() for part in self(past, told))
+        shares, means, scales = (part[0].cpu().double().numpy() for part in self(past, told))
         component = min(int(np.searchsorted(np.exp(shares).cumsum(), stream.uniform())), len(shares) - 1)
         interval = math.exp(means[component] + scales[component] * stream.standard_normal())
         return min(max(interval, _SHORTEST_S), _LONGEST_S)

@@ -78,7 +78,7 @@ class TrainingConfig:
         ramp: Shape of rise and fall.
         seed: Of initial weights, order of records, and every draw.
         precision: "32-true", or "bf16-mixed": matrix products in bfloat16, weights, inputs and optimiser in float32.
-        checkpoint_minutes: Longest time a crash can lose.
+        checkpoint_minutes: Time between checkpoints, about as much as a crash can lose; looked at every 20 steps.
         sample_minutes: Between pictures of samples; 0 for none.
         keep_models_at: Steps after which the model is kept in RUN/kept/STEP, to see how it grew.
         keep_every: Steps between more such models, from which the length of the average may be chosen afterwards (see
