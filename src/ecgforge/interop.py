@@ -105,7 +105,8 @@ def split_signals(
     for given, name in ((statements, "statement sets"), (record_ids, "record ids")):
         if given is not None and len(given) != len(signals):
             raise DataError(f"expected {len(signals)} {name}, one a record, got {len(given)}")
-    sets = [read_statements(entry) if entry else {} for entry in statements or [""] * len(signals)]
+    entries = [""] * len(signals) if statements is None else statements
+    sets = [read_statements(entry) if entry else {} for entry in entries]
     names = record_ids if record_ids is not None else [str(number) for number in range(len(signals))]
     return [
         EcgRecord(

@@ -35,7 +35,7 @@ class Provenance:
 
     Attributes:
         synthetic: True for anything not measured on a person.
-        source: Data set or model that made it, e.g. "PTB-XL 1.0.3" or "ecgforge model patch-s4 347a7d60d22b".
+        source: Data set or model that made it, e.g. "PTB-XL 1.0.3" or "ecgforge model patch-s4 d8661acb7803".
         seed: Seed of a synthetic record.
         index: Index of a synthetic record within its seed.
         fold: Cross-validation fold of a real record.
