@@ -205,6 +205,16 @@ def test_long_records_are_sampled_in_windows(generator: Generator) -> None:
         generator.sample("AFIB", options=replace(FEW, duration=3.0))
 
 
+def test_beats_of_twelve_leads_are_those_of_training(generator: Generator) -> None:
+    """Training looks at the eight independent leads; what the other four show moves nothing."""
+    record = simulate_record("NORM,SR", seed=0, index=0)
+    signal = record.signal.copy()
+    others = [number for number, lead in enumerate(record.leads) if lead not in MODEL_LEADS]
+    signal[others] = 5 * np.roll(signal[others], 30, axis=1)
+    marks = np.flatnonzero(_beats(generator, replace(record, signal=signal)))
+    assert np.array_equal(marks, find_r_peaks(record)) and len(marks) > 5
+
+
 def test_beats_are_found_in_the_leads_that_are_whole(generator: Generator) -> None:
     ecg = resample_record(simulate_record("SR", seed=0, index=0), 100)
     short = replace(ecg, signal=ecg.signal[:, :LENGTH])
